@@ -1,0 +1,1 @@
+"""The augmentation prompts, as files."""

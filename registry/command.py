@@ -1,0 +1,103 @@
+"""What both commands share at the rim: signals, exit codes, errors without tracebacks, logs on stderr."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import orjson
+
+from registry.errors import Interrupted, TunekitError, from_os_error
+
+log = logging.getLogger("tunekit")
+
+
+class _State:
+    """Options given before or after the verb, the same for all of them."""
+
+    quiet = False
+    debug = False
+
+
+def run_app(app: Callable[[], Any], program: str) -> NoReturn:
+    """Run a Typer app and leave the process with the exit code of the design (section 5)."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    if "--debug" in sys.argv:
+        sys.argv.remove("--debug")
+        _State.debug = True
+    try:
+        app()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    except (Interrupted, KeyboardInterrupt):
+        complain("interrupted; what was there before is intact, and no half-written file is left")
+        code = 130
+    except TunekitError as error:
+        code = fail(error)
+    except BrokenPipeError:
+        _silence_stdout()
+        code = 0  # the reader (head, less) has seen enough
+    except OSError as error:
+        code = fail(from_os_error(error, f"running {program}"))
+    except MemoryError:
+        complain("out of memory")
+        code = 3
+    except Exception as error:  # noqa: BLE001  # the last resort: a bug must not look like the user's fault
+        if _State.debug:
+            traceback.print_exc()
+        complain(f"a fault of ours: {type(error).__name__}: {error}")
+        complain(f"  Please report it with the output of:  {program} --debug {' '.join(sys.argv[1:])}")
+        code = 4
+    sys.exit(code)
+
+
+def _interrupt(number: int, frame: Any) -> NoReturn:
+    raise Interrupted
+
+
+def _silence_stdout() -> None:
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def fail(error: TunekitError) -> int:
+    """Tell an error on stderr, with its traceback only under ``--debug``; return its exit code."""
+    if _State.debug:
+        traceback.print_exception(error)
+    complain(str(error))
+    return error.exit_code
+
+
+def complain(text: str) -> None:
+    """One line (or a few) on stderr, red where stderr is a terminal."""
+    mark = "\x1b[31merror:\x1b[0m" if sys.stderr.isatty() else "error:"
+    print(text if text.startswith(" ") else f"{mark} {text}", file=sys.stderr, flush=True)
+
+
+def set_up_logging(quiet: bool) -> None:
+    """Send the log of all packages to stderr: warnings only when ``quiet``."""
+    _State.quiet = quiet
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Plain())
+    log.handlers[:] = [handler]
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
+    log.propagate = False
+
+
+class _Plain(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        text = record.getMessage()
+        return f"{record.levelname.lower()}: {text}" if record.levelno >= logging.WARNING else text
+
+
+def print_json(value: Any) -> None:
+    """The one JSON object that ``--json`` promises, on stdout."""
+    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS) + b"\n")
+    sys.stdout.buffer.flush()

@@ -1,0 +1,224 @@
+"""dataset_info.json: read, check and write the entries that tell where a dataset lies and what its columns mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import orjson
+from filelock import FileLock
+
+from registry.atomic import write_json
+from registry.errors import Faults, UsageError, did_you_mean, nearest
+
+FILE_NAME = "dataset_info.json"
+FORMATTINGS = ("alpaca", "sharegpt", "openai")
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which column of a row plays which part; None where the row has no such part."""
+
+    prompt: str | None = "instruction"
+    query: str | None = "input"
+    response: str | None = "output"
+    history: str | None = None
+    messages: str | None = "conversations"
+    system: str | None = None
+    tools: str | None = None
+    images: str | None = None
+    videos: str | None = None
+    audios: str | None = None
+    chosen: str | None = None
+    rejected: str | None = None
+    kto_tag: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """How one message of a sharegpt or openai row is spelled: its keys, and its names for the roles."""
+
+    role_tag: str | None = "from"
+    content_tag: str | None = "value"
+    user_tag: str | None = "human"
+    assistant_tag: str | None = "gpt"
+    observation_tag: str | None = "observation"
+    function_tag: str | None = "function_call"
+    system_tag: str | None = "system"
+
+
+COLUMN_KEYS = tuple(f.name for f in fields(Columns))
+TAG_KEYS = tuple(f.name for f in fields(Tags))
+OPENAI_TAGS = Tags("role", "content", "user", "assistant", "tool", "function", "system")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a row is to be read: the source format, its columns and tags, and whether it is a preference pair."""
+
+    formatting: str = "alpaca"
+    columns: Columns = Columns()
+    tags: Tags = Tags()
+    ranking: bool = False
+
+    @property
+    def kind(self) -> str:
+        """The kind of record a row becomes: ``text``, ``chat``, ``preference`` or ``feedback``."""
+        if self.ranking:
+            return "preference"
+        if self.columns.kto_tag:
+            return "feedback"
+        answers = self.columns.response if self.formatting == "alpaca" else self.columns.messages
+        return "chat" if answers else "text"
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetEntry:
+    """One entry of dataset_info.json, with LLaMA-Factory's keys; ``hub`` holds whatever hub address it names."""
+
+    name: str
+    folder: Path
+    layout: Layout = Layout()
+    file_name: str | None = None
+    hub: str | None = None
+    subset: str | None = None
+    split: str = "train"
+    num_samples: int | None = None
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def path(self) -> Path:
+        """The file or folder that holds the rows. Raises ``UsageError`` for entries that live on a hub."""
+        if self.file_name is None:
+            raise UsageError(
+                f'dataset "{self.name}" lives at {self.hub}, and hub datasets are not read yet',
+                where=str(self.folder / FILE_NAME),
+                mend='Download it and give its entry a "file_name".',
+            )
+        return self.folder / self.file_name
+
+
+HUB_KEYS = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
+ENTRY_KEYS = (*HUB_KEYS, "file_name", "formatting", "ranking", "subset", "split", "folder", "num_samples", "columns", "tags")
+
+
+def read_dataset_info(dataset_dir: str | Path) -> dict[str, Any]:
+    """The whole of ``<dataset_dir>/dataset_info.json`` as it stands. Raises ``UsageError``."""
+    path = Path(dataset_dir) / FILE_NAME
+    try:
+        value = orjson.loads(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+    except FileNotFoundError:
+        raise UsageError(
+            "no such file",
+            where=str(path),
+            mend="Set dataset_dir to the folder that holds it, or make it: datakit register FILE --name NAME",
+        ) from None
+    except orjson.JSONDecodeError as error:
+        raise UsageError(f"not JSON: {error}", where=str(path)) from None
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    if not isinstance(value, dict):
+        raise UsageError("must hold one object: dataset name → entry", where=str(path))
+    return value
+
+
+def find_entry(name: str, dataset_dir: str | Path) -> DatasetEntry:
+    """The entry called ``name``. Raises ``UsageError`` that lists the nearest names where there is none."""
+    known = read_dataset_info(dataset_dir)
+    if name not in known:
+        close = nearest(name, known)
+        listed = ", ".join(close) if close else ", ".join(list(known)[:10]) or "none at all"
+        raise UsageError(
+            f'dataset "{name}" is not defined',
+            where=str(Path(dataset_dir) / FILE_NAME),
+            mend=f"{'Nearest names' if close else 'Defined there'}: {listed}.",
+        )
+    return parse_entry(name, known[name], Path(dataset_dir))
+
+
+def parse_entry(name: str, raw: Any, folder: Path) -> DatasetEntry:
+    """Check one entry and build it. Raises ``Faults`` with everything that is wrong in it.
+
+    LLaMA-Factory's all-or-nothing rule holds (reference 3.1): once ``columns`` or ``tags`` is there, what it does
+    not list is None, and a warning says so where a default would have been needed.
+    """
+    where = f'{folder / FILE_NAME}, "{name}"'
+    if not isinstance(raw, Mapping):
+        raise UsageError("an entry must be an object", where=where)
+    faults: list[str] = []
+    warnings = [f'unknown key "{key}" is ignored. {did_you_mean(key, ENTRY_KEYS)}' for key in raw if key not in ENTRY_KEYS]
+    formatting = raw.get("formatting", "alpaca")
+    if formatting not in FORMATTINGS:
+        faults.append(f'"formatting" is "{formatting}"; known: {", ".join(FORMATTINGS)}. {did_you_mean(str(formatting), FORMATTINGS)}')
+        formatting = "alpaca"
+    columns = _parse_part(raw, "columns", COLUMN_KEYS, Columns, faults)
+    tags = _parse_part(raw, "tags", TAG_KEYS, Tags, faults)
+    hub = next((raw[key] for key in HUB_KEYS if raw.get(key)), None)
+    file_name = raw.get("file_name")
+    if file_name is None and hub is None:
+        faults.append('it names no place: set "file_name" (or a hub address such as "hf_hub_url")')
+    if formatting != "alpaca" and tags.role_tag and tags.content_tag:
+        missing = [k for k in ("observation_tag", "function_tag", "system_tag") if getattr(tags, k) is None]
+        if missing and "tags" in raw:
+            warnings.append(
+                f"tags lists no {', '.join(missing)}: rows with such turns will be rejected (what is not listed is off)"
+            )
+    if formatting != "alpaca" and columns.messages is None:
+        faults.append('"columns" is there but lists no "messages": with columns given, nothing else is assumed')
+    ranking = raw.get("ranking", False)
+    if not isinstance(ranking, bool):
+        faults.append(f'"ranking" must be true or false, not {ranking!r}')
+    if ranking and not (columns.chosen and columns.rejected):
+        faults.append('"ranking" is true, but columns names no "chosen" and "rejected"')
+    num_samples = raw.get("num_samples")
+    if num_samples is not None and (not isinstance(num_samples, int) or num_samples < 1):
+        faults.append(f'"num_samples" must be a whole number above 0, not {num_samples!r}')
+    if faults:
+        raise Faults(where, faults)
+    return DatasetEntry(
+        name=name,
+        folder=folder,
+        layout=Layout(formatting, columns, tags, bool(ranking)),
+        file_name=None if hub else file_name,
+        hub=hub,
+        subset=raw.get("subset"),
+        split=raw.get("split", "train"),
+        num_samples=num_samples,
+        warnings=tuple(warnings),
+    )
+
+
+def _parse_part(raw: Mapping[str, Any], part: str, known: tuple[str, ...], build: Any, faults: list[str]) -> Any:
+    given = raw.get(part)
+    if given is None:
+        return build()
+    if not isinstance(given, Mapping):
+        faults.append(f'"{part}" must be an object')
+        return build()
+    for key, value in given.items():
+        if key not in known:
+            faults.append(f'"{part}" has no key "{key}". {did_you_mean(key, known)} Known: {", ".join(known)}')
+        elif value is not None and not isinstance(value, str):
+            faults.append(f'"{part}.{key}" must be the name of a column, not {value!r}')
+    return build(**{key: given.get(key) if isinstance(given.get(key), str) else None for key in known})
+
+
+def write_entry(name: str, entry: Mapping[str, Any], dataset_dir: str | Path, *, replace: bool = False) -> None:
+    """Add (or with ``replace`` exchange) one entry under a lock, keeping order and unknown keys of all others.
+
+    Raises ``UsageError`` where the name is taken or the entry does not hold up by ``parse_entry``.
+    """
+    folder = Path(dataset_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / FILE_NAME
+    parse_entry(name, entry, folder)
+    with FileLock(folder / f".{FILE_NAME}.lock"):
+        known = read_dataset_info(folder) if path.exists() else {}
+        if name in known and not replace and known[name] != dict(entry):
+            raise UsageError(
+                f'the name "{name}" is taken by another entry', where=str(path), mend="Add --replace, or choose another name."
+            )
+        known[name] = dict(entry)
+        write_json(path, known)

@@ -1,0 +1,35 @@
+"""Reading one field of a row with the fault named: what all source formats share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from registry.errors import RowFault
+
+KINDS = {bool: "a truth value", int: "a number", float: "a number", list: "a list", dict: "an object"}
+
+
+def kind_of(value: Any) -> str:
+    """``value`` in words for an error: its kind and the start of it."""
+    return "null" if value is None else f"{KINDS.get(type(value), type(value).__name__)} ({str(value)[:40]})"
+
+
+def optional_text(row: Mapping[str, Any], column: str | None) -> str:
+    """The text of an optional field; absent and null read as empty. Raises ``RowFault`` for anything but text."""
+    value = row.get(column) if column else None
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise RowFault(str(column), f"text belongs here, not {kind_of(value)}")
+    return value
+
+
+def required(row: Mapping[str, Any], column: str | None, kind: type, expected: str) -> Any:
+    """The value of a field that must be there and be of ``kind``, named ``expected`` in the ``RowFault``."""
+    if column is None or column not in row:
+        raise RowFault(str(column), "the field is missing")
+    value = row[column]
+    if not isinstance(value, kind):
+        raise RowFault(column, f"{expected} belongs here, not {kind_of(value)}")
+    return value

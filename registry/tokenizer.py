@@ -1,0 +1,166 @@
+"""A model folder's tokenizer, through the `tokenizers` library alone: text to ids and back, and its special tokens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from registry.errors import UsageError
+from registry.own_template import OwnTemplate
+from registry.render import Renderer, SlotRenderer
+from registry.templates import Template, load_template
+
+
+class TextEncoder(Protocol):
+    """What encoding needs of a tokenizer; tests bring a byte tokenizer of their own."""
+
+    bos_id: int | None
+    eos_id: int | None
+    pad_id: int | None
+    eos_token: str
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, special tokens in the text recognised, none added."""
+        ...
+
+    def token_id(self, token: str) -> int | None: ...
+
+
+class Tokenizer:
+    """``tokenizer.json`` with what ``tokenizer_config.json`` says of it. One object serves one template."""
+
+    def __init__(self, folder: str | Path) -> None:
+        """Load from a model folder. Raises ``UsageError`` naming what is missing."""
+        from tokenizers import Tokenizer as Backend
+
+        self.folder = Path(folder)
+        path = self.folder / "tokenizer.json"
+        if not self.folder.is_dir():
+            raise UsageError("no such folder", where=str(folder), mend="Give the folder of a model or tokenizer.")
+        if not path.is_file():
+            raise UsageError(
+                "the folder holds no tokenizer.json",
+                where=str(folder),
+                mend="Save the tokenizer in its fast form first: AutoTokenizer.from_pretrained(...).save_pretrained(...)",
+            )
+        try:
+            self.backend = Backend.from_file(str(path))
+        except Exception as error:  # noqa: BLE001  # the library raises bare Exception for every fault of the file
+            raise UsageError(f"not a tokenizer: {error}", where=str(path)) from None
+        self.backend.no_padding()
+        self.backend.no_truncation()
+        config = _read_json(self.folder / "tokenizer_config.json")
+        self.config = _read_json(self.folder / "special_tokens_map.json") | config
+        self.bos_token, self.eos_token, self.pad_token = (self._named(f"{n}_token") for n in ("bos", "eos", "pad"))
+        self.chat_template = self._chat_template()
+        self.new_tokens: tuple[str, ...] = ()
+
+    def _named(self, key: str) -> str:
+        value = self.config.get(key)
+        return str(value.get("content", "")) if isinstance(value, dict) else str(value or "")
+
+    def _chat_template(self) -> str | None:
+        path = self.folder / "chat_template.jinja"
+        if path.is_file():
+            return path.read_text(encoding="utf-8")
+        value = self.config.get("chat_template")
+        if isinstance(value, list):  # several named ones; "default" is the one for plain chat
+            value = next((v.get("template") for v in value if v.get("name") == "default"), None)
+        return value
+
+    @property
+    def bos_id(self) -> int | None:
+        return self.token_id(self.bos_token)
+
+    @property
+    def eos_id(self) -> int | None:
+        return self.token_id(self.eos_token)
+
+    @property
+    def pad_id(self) -> int | None:
+        return self.token_id(self.pad_token)
+
+    @property
+    def adds_bos(self) -> bool:
+        """Whether the tokenizer itself begins every text with its BOS."""
+        return bool(self.config.get("add_bos_token", False)) and self.bos_id is not None
+
+    @property
+    def size(self) -> int:
+        """Ids that may come out, added tokens included."""
+        return max(self.backend.get_vocab(with_added_tokens=True).values()) + 1
+
+    def token_id(self, token: str) -> int | None:
+        return self.backend.token_to_id(token) if token else None
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return [e.ids for e in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
+        return self.backend.decode(list(ids), skip_special_tokens=skip_special_tokens)
+
+    def fit(self, template: Template) -> None:
+        """Take over a template's stop words as special tokens, and its end of sequence (reference 4.1)."""
+        from tokenizers import AddedToken
+
+        known = self.backend.get_vocab(with_added_tokens=True)
+        new = [word for word in template.stop_words if word not in known]
+        self.backend.add_special_tokens([AddedToken(w, special=True, normalized=False) for w in template.stop_words])
+        self.new_tokens = tuple(new)
+        if template.replace_eos:
+            self.eos_token = template.stop_words[0]
+        self._complete()
+
+    def _complete(self) -> None:
+        if not self.eos_token:
+            self.eos_token = "<|endoftext|>"
+            if self.token_id(self.eos_token) is None:
+                self.backend.add_special_tokens([self.eos_token])
+                self.new_tokens = (*self.new_tokens, self.eos_token)
+        if not self.pad_token:
+            self.pad_token = self.eos_token
+
+
+def open_tokenizer(
+    folder: str | Path, template: str | None, *, default_system: str | None = None
+) -> tuple[Tokenizer, Renderer]:
+    """The tokenizer of a model folder fitted to a template, and what spells conversations with it.
+
+    ``template`` None means the tokenizer's own chat template. Raises ``UsageError`` where there is none.
+    """
+    tokenizer = Tokenizer(folder)
+    if template is not None:
+        built_in = load_template(template)
+        tokenizer.fit(built_in)
+        return tokenizer, SlotRenderer(built_in, default_system)
+    tokenizer._complete()
+    if not tokenizer.chat_template:
+        raise UsageError(
+            "the tokenizer has no chat template of its own", where=str(folder), mend='Set a template, e.g. "template: default".'
+        )
+    own = OwnTemplate(
+        tokenizer.chat_template,
+        bos_token=tokenizer.bos_token,
+        eos_token=tokenizer.eos_token,
+        default_system=default_system,
+    )
+    return tokenizer, own
+
+
+def model_limit(folder: str | Path) -> int | None:
+    """The longest sequence the model's config (or else its tokenizer's) allows, in tokens; None where neither says."""
+    config = _read_json(Path(folder) / "config.json")
+    limit = config.get("max_position_embeddings") or _read_json(Path(folder) / "tokenizer_config.json").get("model_max_length")
+    return int(limit) if isinstance(limit, int | float) and 0 < limit < 10**9 else None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"not JSON: {error}", where=str(path)) from None
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,1 @@
+"""The engine: a YAML in, a model out; then chat and export."""
