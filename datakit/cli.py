@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from registry.command import print_json, run_app, set_up_logging
+from registry.errors import UsageError
 
 app = typer.Typer(
     name="datakit",
@@ -46,6 +47,9 @@ def convert(
     from datakit.options import pairs
     from datakit.summary import finish
 
+    if json and out == "-":
+        raise UsageError("--json and the rows cannot both go to stdout", where="-o -", mend="Give the rows a file.")
+
     finish(
         convert_rows(
             src, out, from_format=from_, to_format=to, mapping=pairs(map_, "--map"), fill=pairs(fill, "--fill"),
@@ -71,8 +75,11 @@ def validate(
     from datakit.options import pairs
     from datakit.summary import finish
     from datakit.validate import validate_rows
+    from datakit.validate.report import show_report
 
     outcome = validate_rows(src, format_name=format_, stage=stage, mapping=pairs(map_, "--map"), clean=clean, rejects=rejects)
+    if not json:
+        show_report(outcome)
     finish(outcome, json=json, quiet=quiet)
 
 

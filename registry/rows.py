@@ -126,7 +126,7 @@ def _read_jsonl(file: str, lines: Iterable[bytes]) -> Iterator[Row | BadRow]:
         if line.isspace():
             continue
         try:
-            data = orjson.loads(line)
+            data = decode_json(line)
         except orjson.JSONDecodeError as error:
             yield BadRow(file, number, _why_not_json(line, error), line.decode("utf-8", "backslashreplace").rstrip())
             continue
@@ -134,6 +134,26 @@ def _read_jsonl(file: str, lines: Iterable[bytes]) -> Iterator[Row | BadRow]:
             yield Row(file, number, data)
         else:
             yield BadRow(file, number, _not_an_object(data), line.decode().rstrip())
+
+
+def decode_json(line: bytes) -> Any:
+    """The value of one line of JSON, whole numbers exact. Raises ``orjson.JSONDecodeError``."""
+    value = orjson.loads(line)
+    # orjson reads whole numbers beyond 64 bits as floats; only lines with such a float pay for a second, exact look.
+    try:
+        huge = _holds_huge_float(value)
+    except RecursionError:  # hundreds of levels deep: whoever writes the row refuses it with a reason
+        huge = False
+    return json.loads(line, parse_constant=_refuse_constant) if huge else value
+
+
+def _holds_huge_float(value: Any) -> bool:
+    kind = type(value)
+    if kind is float:
+        return abs(value) >= 2.0**63
+    if kind is dict:
+        return any(map(_holds_huge_float, value.values()))
+    return kind is list and any(map(_holds_huge_float, value))
 
 
 def _why_not_json(line: bytes, error: orjson.JSONDecodeError) -> str:
@@ -204,6 +224,8 @@ def _read_json_values(file: str, handle: BinaryIO, *, in_array: bool) -> Iterato
                 if not cut or len(buffer) - at > JSON_ROW_LIMIT or not more():
                     ends = "the file ends in the middle of a row" if cut else error.msg
                     raise fault(ends, min(error.pos, len(buffer))) from None
+            except RecursionError:
+                raise fault("the row is nested too deep", at) from None
         raw, at = buffer[at:end], end
         escaped = _ESCAPED_BYTES.search(raw)
         if escaped:

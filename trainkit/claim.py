@@ -1,0 +1,121 @@
+"""Whose is the output folder: a new run's, an unfinished run's to go on with, or somebody else's."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from registry.atomic import write_json
+from registry.errors import UsageError
+from trainkit.checkpoint import Checkpoint, list_checkpoints, newest_checkpoint, open_checkpoint
+from trainkit.config import RunConfig
+from trainkit.preflight import check_writable
+
+log = logging.getLogger("tunekit")
+
+RUN_FILE = "run.json"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a run may do with its folder: go on from ``checkpoint``, or begin; ``unfinished`` is the record found."""
+
+    folder: Path
+    checkpoint: Checkpoint | None
+    unfinished: dict[str, Any] | None
+
+
+def claim_folder(config: RunConfig, *, fresh: bool) -> Claim:
+    """Decide by what the folder holds; nothing is changed yet.
+
+    An unfinished run of the same config is gone on with, also under ``overwrite_output_dir`` (only ``fresh`` starts
+    over). Raises ``UsageError`` where the folder holds anything else and may not be overwritten.
+    """
+    folder = Path(config.output_dir or "")
+    check_writable(folder)
+    if isinstance(config.resume_from_checkpoint, str):
+        checkpoint = open_checkpoint(Path(config.resume_from_checkpoint))
+        if not checkpoint.resumable:
+            raise UsageError("holds no optimizer state (save_only_model), so it cannot be resumed", where=str(checkpoint.path))
+        return Claim(folder, checkpoint, None)
+    held = sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")) if folder.is_dir() else []
+    record = read_record(folder)
+    may_overwrite = fresh or config.overwrite_output_dir
+    if record and record["status"] == "running" and record["fingerprint"] == config.fingerprint() and not fresh:
+        checkpoint = newest_checkpoint(folder)
+        if checkpoint is None:
+            log.info("an unfinished run of this config is here, without a whole checkpoint; it starts over")
+        return Claim(folder, checkpoint, record)
+    if not held or may_overwrite:
+        return Claim(folder, None, None)
+    if record is None:
+        shown = ", ".join(held[:5]) + (" …" if len(held) > 5 else "")
+        raise UsageError(
+            f"the output folder is not empty: {shown}",
+            where=str(folder),
+            mend="Choose another output_dir, or set overwrite_output_dir: true.",
+        )
+    if record["fingerprint"] == config.fingerprint():
+        raise UsageError(
+            "a finished run of this very config is here", where=str(folder), mend="Choose another output_dir, or add --fresh to train it again."
+        )
+    now, then = config.flat(), record.get("config", {})
+    changed = [f"{k}: {then.get(k)} → {now[k]}" for k in now if now[k] != then.get(k) and k not in ("overwrite_output_dir", "output_dir")]
+    raise UsageError(
+        f"a run of another config is here; what differs: {'; '.join(changed[:6])}",
+        where=str(folder),
+        mend="Choose another output_dir, or add --fresh to start over in this one.",
+    )
+
+
+def check_same_data(claim: Claim, digest: str) -> None:
+    """Raise ``UsageError`` where an unfinished run was begun on other data: its order and losses would not go on."""
+    if claim.unfinished and claim.checkpoint and claim.unfinished.get("data") != digest:
+        raise UsageError(
+            "the data has changed since this unfinished run began", where=str(claim.folder), mend="Add --fresh to start over with the new data."
+        )
+
+
+def begin(claim: Claim, config: RunConfig, digest: str, total_steps: int) -> None:
+    """Make the folder this run's: checkpoints of an older run go, the record says that it is running."""
+    claim.folder.mkdir(parents=True, exist_ok=True)
+    if claim.checkpoint is None:
+        for path in list_checkpoints(claim.folder):
+            shutil.rmtree(path)
+    for leftover in claim.folder.glob(".checkpoint-*.tmp-*"):  # what a killed run was writing
+        shutil.rmtree(leftover, ignore_errors=True)
+    _write(claim.folder, config, digest, total_steps, "running")
+
+
+def finish(claim: Claim, config: RunConfig, digest: str, total_steps: int) -> None:
+    """Say that the run is complete."""
+    _write(claim.folder, config, digest, total_steps, "finished")
+
+
+def _write(folder: Path, config: RunConfig, digest: str, total_steps: int, status: str) -> None:
+    record = {
+        "format_version": FORMAT_VERSION,
+        "status": status,
+        "fingerprint": config.fingerprint(),
+        "data": digest,
+        "total_steps": total_steps,
+        "config": config.flat(),
+    }
+    write_json(folder / RUN_FILE, record)
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """The record of the run that this folder belongs to; None where there is none, or none that can be read."""
+    try:
+        record = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        log.warning("%s is damaged and not heeded", folder / RUN_FILE)
+        return None
+    return record if record.get("format_version") == FORMAT_VERSION else None

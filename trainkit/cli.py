@@ -1,0 +1,201 @@
+"""The trainkit command: each verb parses its options, calls one function, and prints what came of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from registry.command import print_json, run_app, set_up_logging
+
+app = typer.Typer(
+    name="trainkit",
+    help="From registered data to a trained, exported model that answers.",
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+
+Config = Annotated[Path, typer.Argument(help="Run config: YAML or JSON with LLaMA-Factory's keys.", show_default=False)]
+Overrides = Annotated[list[str] | None, typer.Argument(help="key=value: beats what the config says.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors on stderr.")]
+
+
+@app.command(no_args_is_help=True)
+def run(
+    config: Config,
+    overrides: Overrides = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over even where an unfinished run could go on.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train: stages pt, sft and dpo, with all weights or LoRA. An unfinished run of the same config goes on."""
+    set_up_logging(quiet)
+    resolved = _checked(config, overrides)
+    _need_training_packages()
+    from trainkit.run import run as train
+
+    result = train(resolved, fresh=fresh, quiet=quiet)
+    if json:
+        print_json(result.as_json())
+    elif not quiet:
+        first, last = result.first_loss, result.last_loss
+        print(f"loss {first:.4f} → {last:.4f}; the model is in {result.folder}" if first and last else f"done: {result.folder}")
+
+
+@app.command(no_args_is_help=True)
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where the new model goes.", show_default=False)],
+    data: Annotated[list[str], typer.Option("--data", help="Rows to train the tokenizer on. Repeatable.", show_default=False)],
+    arch: Annotated[str, typer.Option("--arch", help="llama or qwen2.")] = "qwen2",
+    size: Annotated[str, typer.Option("--size", help="tiny, small, medium or base: sets what is not given.")] = "tiny",
+    vocab_size: Annotated[int | None, typer.Option("--vocab-size", min=300, help="Tokens of the byte-level BPE.")] = None,
+    hidden_size: Annotated[int | None, typer.Option("--hidden-size", min=8, help="Width of the model.")] = None,
+    layers: Annotated[int | None, typer.Option("--layers", min=1, help="Number of layers.")] = None,
+    heads: Annotated[int | None, typer.Option("--heads", min=1, help="Attention heads a layer.")] = None,
+    max_length: Annotated[int | None, typer.Option("--max-length", min=16, help="Longest sequence, in tokens.")] = None,
+    template: Annotated[str, typer.Option("--template", help="Chat template whose special tokens it gets.")] = "qwen3_nothink",
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the random weights.")] = 42,
+    force: Annotated[bool, typer.Option("--force", help="Replace a folder that is there.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a small model from scratch: random weights, and a tokenizer trained on given rows."""
+    set_up_logging(quiet)
+    from trainkit.init_plan import plan_model
+
+    plan = plan_model(
+        arch, size, vocab_size=vocab_size, hidden_size=hidden_size, layers=layers, heads=heads, max_length=max_length, template=template
+    )
+    _need_training_packages()
+    from trainkit.init import init_model
+
+    made = init_model(folder, data, plan, seed=seed, force=force)
+    if json:
+        print_json(made)
+    elif not quiet:
+        print(f"{made['parameters']:,} parameters, {made['vocab_size']:,} tokens: {folder}")
+
+
+@app.command(no_args_is_help=True)
+def export(
+    config: Config,
+    overrides: Overrides = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Merge the adapters into the base and write one ordinary model folder, tokenizer and chat template with it."""
+    set_up_logging(quiet)
+    resolved = _checked(config, overrides)
+    _need_training_packages()
+    from trainkit.export import export_model
+
+    made = export_model(resolved)
+    if json:
+        print_json(made)
+    elif not quiet:
+        print(f"{made['parameters']:,} parameters in {made['export_dir']}")
+
+
+@app.command(no_args_is_help=True)
+def chat(
+    model: Annotated[Path, typer.Argument(help="A model folder, an adapter folder, or a run config (YAML).", show_default=False)],
+    overrides: Overrides = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", help="Ask this and leave; without it, talk. - reads stdin.")] = None,
+    system: Annotated[str | None, typer.Option("--system", help="System message.")] = None,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Always take the likeliest token.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Ask a model: one question with --prompt, or a conversation (type clear to begin anew, exit to leave)."""
+    set_up_logging(quiet)
+    from trainkit.chat_config import chat_config
+
+    resolved = chat_config(model, overrides or [], greedy=greedy)
+    _need_training_packages()
+    from trainkit.chat import answer_once, talk
+
+    if prompt is None:
+        talk(resolved, system=system)
+    else:
+        answer_once(resolved, prompt, system=system, json=json)
+
+
+@app.command(no_args_is_help=True)
+def encode(
+    config: Config,
+    out: Annotated[Path, typer.Option("-o", "--out", help="JSON lines to write, one example each.", show_default=False)],
+    overrides: Overrides = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Tokenise only: write the ids and labels that training would see."""
+    set_up_logging(quiet)
+    resolved = _checked(config, overrides)
+    from trainkit.encode import encode_to_file
+
+    made = encode_to_file(resolved, out)
+    if json:
+        print_json(made)
+    elif not quiet:
+        print(f"{made['rows_in']} rows in, {made['examples']} examples in {out}")
+
+
+@app.command(no_args_is_help=True)
+def show(
+    config: Config,
+    overrides: Overrides = None,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many examples.")] = 2,
+    quiet: Quiet = False,
+) -> None:
+    """Show the first examples decoded, with what is trained in colour (in [[ ]] where there is no colour)."""
+    set_up_logging(quiet)
+    resolved = _checked(config, overrides)
+    from trainkit.encode import show_examples
+
+    show_examples(resolved, n)
+
+
+@app.command()
+def env(json: Json = False) -> None:
+    """Print the versions of everything that matters to a bug report."""
+    from trainkit.env import describe_environment
+
+    found = describe_environment()
+    if json:
+        print_json(found)
+    else:
+        print("\n".join(f"{name}: {value}" for name, value in found.items()))
+
+
+def _checked(config: Path, overrides: list[str] | None):  # type: ignore[no-untyped-def]
+    """The resolved config; everything that is wrong with it comes before anything heavy is imported."""
+    from trainkit.config import load_config
+    from trainkit.preflight import check_places
+
+    resolved = load_config(config, overrides or [])
+    check_places(resolved)
+    return resolved
+
+
+def _need_training_packages() -> None:
+    """Raise ``UsageError`` with the install line where the [train] extra is missing."""
+    import importlib.util
+
+    from registry.errors import UsageError
+
+    missing = [name for name in ("torch", "transformers", "peft", "safetensors") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(f"training needs packages that are not installed: {', '.join(missing)}", mend='Install them:  pip install "tunekit[train]"')
+
+
+def main() -> None:
+    """The console script."""
+    run_app(app, "trainkit")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""From dataset names to batches of tensors."""

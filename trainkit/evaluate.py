@@ -1,0 +1,46 @@
+"""Held-out loss: the stage's own loss over examples that are not trained on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import nn
+
+from trainkit.backends.single import Single
+from trainkit.data.collate import Batch
+from trainkit.logprobs import token_logprobs
+from trainkit.stages import Loss
+
+
+@torch.no_grad()
+def mean_loss(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    reference_of: Callable[[Batch], torch.Tensor | None],
+    loss: Loss,
+    backend: Single,
+    *,
+    head_only: bool,
+    perplexity: bool,
+) -> dict[str, float]:
+    """``eval_loss`` (the sum over everything divided by its whole weight) and the loss's metrics, each as
+    ``eval_<name>``; ``perplexity`` adds its exponential, which has a meaning for pt only."""
+    was_training = model.training
+    model.eval()
+    total, weight = 0.0, 0
+    sums: dict[str, float] = {}
+    for batch in batches:
+        batch = batch.to(backend.device)
+        with backend.autocast():
+            logprobs = token_logprobs(model, batch, head_only=head_only)
+        loss_sum, metrics = loss(logprobs, batch, reference_of(batch))
+        total += float(loss_sum)
+        weight += batch.weight
+        for name, value in metrics.items():
+            sums[name] = sums.get(name, 0.0) + float(value)
+    model.train(was_training)
+    mean = total / max(weight, 1)
+    found = {"eval_loss": mean, **{f"eval_{name}": value / max(weight, 1) for name, value in sums.items()}}
+    return found | ({"perplexity": math.exp(min(mean, 700.0))} if perplexity else {})

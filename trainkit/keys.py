@@ -1,0 +1,153 @@
+"""Every key a run config may hold, by name: its type and range, and whether it is used, accepted, refused or renamed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from registry.errors import did_you_mean
+
+STRATEGY_KEYS = ("eval_strategy", "save_strategy", "logging_strategy")  # YAML 1.1 reads their "no" as False
+TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+HIDDEN = ("token", "key", "secret", "webhook")  # values of keys named so are never echoed
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The outcome of checking a config's keys: values of used keys (defaults filled in), faults, and notes to print."""
+
+    values: dict[str, Any]
+    faults: list[str]
+    notes: list[str]
+
+
+@cache
+def key_table() -> dict[str, dict[str, Any]]:
+    """The table in ``keys.yaml``: key → type, default, status (used, accepted, refused, renamed), help, why."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load((files(__package__) / "keys.yaml").read_text(encoding="utf-8"), Loader=loader)  # noqa: S506
+
+
+def check_keys(raw: Mapping[str, Any], lines: Mapping[str, int] | None = None) -> Checked:
+    """Check every key of ``raw`` against the table; ``lines`` tells where in the file each stands.
+
+    Nothing is raised: all faults come back together, each with the key's line and how to mend it.
+    """
+    table = key_table()
+    values = {key: _from_default(spec) for key, spec in table.items() if spec["status"] == "used"}
+    faults: list[str] = []
+    notes: list[str] = []
+    for key, value in raw.items():
+        at = f"line {lines[key]}, " if lines and key in lines else ""
+        spec = table.get(str(key))
+        if spec is None:
+            faults.append(f'{at}"{key}" is not a key. {did_you_mean(str(key), table)}'.rstrip())
+            continue
+        status = spec["status"]
+        if status == "renamed":
+            new = spec["to"]
+            if table[new]["status"] != "used" or new in raw:
+                faults.append(f'{at}"{key}" is now called "{new}"')
+                continue
+            notes.append(f'{key} is now called {new}; it is read as that')
+            key, spec, status = new, table[new], table[new]["status"]
+        if status == "refused":
+            if not _harmless(value, spec):
+                faults.append(f'{at}"{key}": {spec["why"]}')
+            continue
+        try:
+            value = coerce(key, value, spec)
+        except ValueError as error:
+            faults.append(f'{at}"{key}": {error}')
+            continue
+        if status == "accepted":
+            if value != _from_default(spec):
+                notes.append(f"{key} has no effect here: {spec['why']}")
+        else:
+            values[key] = value
+    return Checked(values, faults, notes)
+
+
+def _from_default(spec: Mapping[str, Any]) -> Any:
+    return coerce("", spec.get("default"), spec) if spec.get("default") is not None else None
+
+
+def _harmless(value: Any, spec: Mapping[str, Any]) -> bool:
+    same = (spec.get("default"), None, *spec.get("unless", ()))
+    return any(value == other and type(value) is type(other) for other in same) or (
+        isinstance(value, str) and value.casefold() in (str(s).casefold() for s in same if not isinstance(s, list))
+    )
+
+
+def coerce(key: str, value: Any, spec: Mapping[str, Any]) -> Any:
+    """``value`` as the type, choice and range that ``spec`` asks for; text is read as a number where it is one.
+
+    Raises ``ValueError`` with what is expected and, for choices, the nearest one.
+    """
+    if key in STRATEGY_KEYS and value is False:
+        value = "no"
+    kind = spec["type"]
+    if value is None or value == "null":
+        if spec.get("default") is None or spec.get("null_ok"):
+            return None
+        raise ValueError(f"must not be null; expected {kind}")
+    value = _typed(key, value, kind)
+    choices = spec.get("choices")
+    if choices and value not in choices:
+        raise ValueError(f'"{value}" is not one of {", ".join(map(str, choices))}. {did_you_mean(str(value), map(str, choices))}'.rstrip())
+    low, high = spec.get("min"), spec.get("max")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if value != value or (low is not None and value < low):
+            raise ValueError(f"is {value}, and must be at least {low}")
+        if high is not None and value > high:
+            raise ValueError(f"is {value}, and must be at most {high}")
+    return value
+
+
+def _typed(key: str, value: Any, kind: str) -> Any:
+    shown = "(hidden)" if any(word in key for word in HIDDEN) else repr(value)
+    if kind == "str" and isinstance(value, str | int | float) and not isinstance(value, bool):
+        return str(value)
+    if kind in ("bool", "bool|str"):
+        if isinstance(value, bool):
+            return value
+        if str(value).casefold() in TRUTHS:
+            return TRUTHS[str(value).casefold()]
+        if kind == "bool|str":
+            return str(value)
+    if kind in ("int", "float", "int|float") and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise ValueError(f"expected {_worded(kind)}, not {shown}") from None
+        if kind == "float":
+            return number
+        if number == int(number) if number == number and abs(number) != float("inf") else False:
+            return int(number)
+        if kind == "int|float":
+            return number
+    if kind in ("list[str]", "list[float]"):
+        items = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+        if isinstance(items, list | tuple) and not any(isinstance(i, dict | list) for i in items):
+            return tuple(str(i) if kind == "list[str]" else float(i) for i in items if i != "")
+    if kind == "dict":
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"expected a mapping (or its JSON text): {error}") from None
+        if isinstance(value, dict):
+            return value
+    raise ValueError(f"expected {_worded(kind)}, not {shown}")
+
+
+def _worded(kind: str) -> str:
+    words = {"str": "text", "int": "a whole number", "float": "a number", "int|float": "a number", "bool": "true or false"}
+    words |= {"bool|str": "true, false or a path", "list[str]": "names with commas between", "dict": "a mapping"}
+    return words.get(kind, kind)

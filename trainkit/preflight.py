@@ -1,0 +1,112 @@
+"""Everything about a run that can be known before a model loads: folders, datasets, template, stage and data together."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from registry.datasets import DatasetEntry, find_entry
+from registry.errors import Faults, UsageError, nearest
+from registry.sources import expand_sources
+from registry.templates import load_template
+from trainkit.config import DataConfig, RunConfig
+
+# stage → the kind of record it trains on, and what to say of others
+STAGE_KINDS = {"pt": ("text", "chat"), "sft": ("chat",), "dpo": ("preference",)}
+STAGES_FOR = {"text": "pt", "chat": "sft", "preference": "dpo", "feedback": "kto, which is not built yet"}
+
+
+def check_places(config: RunConfig) -> dict[str, DatasetEntry]:
+    """Look at every place that a config names; return its dataset entries by name.
+
+    Raises ``Faults`` with all that is wrong, together. Nothing heavy is imported: this takes milliseconds.
+    """
+    faults: list[str] = []
+    _collect(faults, lambda: check_model(config.model.model_name_or_path))
+    for adapter in config.model.adapter_name_or_path or ():
+        _collect(faults, lambda adapter=adapter: check_adapter(adapter))
+    if config.data.template is not None:
+        _collect(faults, lambda: load_template(config.data.template or ""))
+    entries = _check_datasets(config.stage, config.data, faults)
+    if faults:
+        raise Faults(config.source, faults)
+    return entries
+
+
+def _collect(faults: list[str], check) -> None:  # type: ignore[no-untyped-def]
+    try:
+        check()
+    except UsageError as error:
+        faults.append(str(error))
+
+
+def check_model(name_or_path: str) -> None:
+    """A local model folder must hold a config; what is no folder is taken for a hub id.
+
+    Raises ``UsageError`` naming what is missing, or for a path that does not exist.
+    """
+    path = Path(name_or_path)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            held = ", ".join(sorted(p.name for p in path.iterdir())[:6]) or "nothing"
+            adapter = (path / "adapter_config.json").is_file()
+            mend = "It is an adapter: name its base here, and this folder as adapter_name_or_path." if adapter else f"It holds: {held}"
+            raise UsageError("the model folder has no config.json", where=name_or_path, mend=mend)
+        try:
+            kind = json.loads((path / "config.json").read_text(encoding="utf-8")).get("model_type")
+        except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+            raise UsageError(f"config.json is not a JSON object: {error}", where=name_or_path) from None
+        if not kind:
+            raise UsageError('config.json names no "model_type"', where=name_or_path)
+    elif path.exists():
+        raise UsageError("a model must be a folder, this is a file", where=name_or_path)
+    elif name_or_path.startswith((".", "/", "~")) or name_or_path.count("/") != 1 or path.parent.is_dir():
+        near = nearest(path.name, [p.name for p in path.parent.iterdir() if p.is_dir()]) if path.parent.is_dir() else []
+        raise UsageError("no such model folder", where=name_or_path, mend=f"Near it: {', '.join(near)}" if near else None)
+
+
+def check_adapter(path: str) -> None:
+    """Raise ``UsageError`` unless ``path`` is an adapter folder (or looks like a hub id)."""
+    folder = Path(path)
+    if (folder.is_dir() and not (folder / "adapter_config.json").is_file()) or (not folder.is_dir() and path.count("/") != 1):
+        raise UsageError("the adapter folder has no adapter_config.json", where=path)
+
+
+def _check_datasets(stage: str, data: DataConfig, faults: list[str]) -> dict[str, DatasetEntry]:
+    entries: dict[str, DatasetEntry] = {}
+    for name in (*(data.dataset or ()), *(data.eval_dataset or ())):
+        try:
+            entry = find_entry(name, data.dataset_dir)
+            expand_sources([entry.path])
+        except UsageError as error:
+            faults.append(str(error))
+            if not Path(data.dataset_dir).is_dir():
+                break
+            continue
+        entries[name] = entry
+        kind = entry.layout.kind
+        if kind not in STAGE_KINDS.get(stage, (kind,)):
+            words = {"text": "plain text", "chat": "chat rows", "preference": "preference pairs", "feedback": "judged answers"}
+            wanted = " or ".join(words[k] for k in STAGE_KINDS[stage])
+            faults.append(
+                f'dataset "{name}" holds {words[kind]}, and stage {stage} trains on {wanted}\n'
+                f"Set stage: {STAGES_FOR[kind]}, or choose another dataset."
+            )
+        media = [part for part in ("images", "videos", "audios") if getattr(entry.layout.columns, part)]
+        if media:
+            faults.append(f'dataset "{name}" has {", ".join(media)}, and only text is trained')
+        if entry.num_samples:
+            faults.append(f'dataset "{name}": "num_samples" is not built yet; use max_samples in the config')
+    return entries
+
+
+def check_writable(folder: Path) -> None:
+    """Raise ``UsageError`` where ``folder`` cannot be made or written to."""
+    parent = folder
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir():
+        raise UsageError("is a file, and a folder is needed", where=str(parent))
+    if not os.access(parent, os.W_OK):
+        raise UsageError("no permission to write here", where=str(parent))

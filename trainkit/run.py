@@ -1,0 +1,240 @@
+"""The table of contents of a run: check, claim, encode, build, train, save, in that order."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from registry.atomic import write_json
+from registry.batches import batched
+from registry.datasets import DatasetEntry
+from registry.errors import UsageError
+from registry.tokenizer import Tokenizer, open_tokenizer
+from trainkit.backends import BACKENDS
+from trainkit.backends.single import Single
+from trainkit.chat_template import chat_template_of
+from trainkit.checkpoint import load_optimizer, load_random_state, prune, save_checkpoint, save_weights
+from trainkit.claim import Claim, begin, check_same_data, claim_folder, finish
+from trainkit.config import RunConfig
+from trainkit.data.collate import Batch
+from trainkit.data.loader import StepPlan
+from trainkit.data.source import Examples, load_examples
+from trainkit.evaluate import mean_loss
+from trainkit.logprobs import head_is_plain
+from trainkit.loop import Training, train
+from trainkit.metrics import Progress, RunLog
+from trainkit.model import check_room, load_trainable, model_folder, prepare_trainable, tokenizer_to_save
+from trainkit.optim import build_optimizer
+from trainkit.preflight import check_places
+from trainkit.reference import FILE as REFERENCE_FILE
+from trainkit.reference import load_reference, pick, reference_logprobs, save_reference
+from trainkit.results import plot_curves, trainer_state, write_card, write_config, write_results
+from trainkit.stages import STAGES
+
+log = logging.getLogger("tunekit")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What came of a run: the numbers of ``train_results.json``, and where its rows went."""
+
+    folder: Path
+    numbers: dict[str, Any]
+    first_loss: float | None
+    last_loss: float | None
+    examples: Examples
+    resumed_from: int
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that ``--json`` prints."""
+        ledger = self.examples.ledger
+        counts = {"rows_in": ledger.rows_in, "rows_out": ledger.rows_out, "rejected": dict(ledger.rejected), "examples": len(self.examples.train)}
+        losses = {"first_loss": self.first_loss, "last_loss": self.last_loss, "resumed_from": self.resumed_from}
+        return {"command": "run", **counts, "outputs": [str(self.folder)], **losses, **self.numbers}
+
+
+@dataclass(frozen=True)
+class Data:
+    """The examples of a run (held-out ones after the trained ones) and what made ids of them."""
+
+    tokenizer: Tokenizer
+    tokenizer_folder: Path
+    examples: Examples
+    plan: StepPlan
+    batch_of: Callable[[Sequence[int]], Batch]
+
+    def eval_batches(self, size: int) -> Iterator[Batch]:
+        """The held-out examples in order, ``size`` at a time."""
+        first = len(self.examples.train)
+        return (self.batch_of(indices) for indices in batched(range(first, first + len(self.examples.eval)), size))
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The model with everything that moves it."""
+
+    model: nn.Module
+    trainable: list[tuple[str, nn.Parameter]]
+    optimizer: torch.optim.Optimizer
+    saved_tokenizer: Any
+    backend: Single
+    head_only: bool
+
+
+def run(config: RunConfig, *, fresh: bool = False, quiet: bool = False) -> RunResult:
+    """Train what ``config`` says. Raises the errors of each part; nothing half-written is left by any of them."""
+    if not config.do_train:
+        raise UsageError("there is nothing to do", where=config.source, mend="Set do_train: true.")
+    entries = check_places(config)
+    claim = claim_folder(config, fresh=fresh)
+    for note in config.notes:
+        log.info("%s", note)
+    torch.manual_seed(config.loop.seed)
+    data = load_data(config, entries)
+    digest = data.examples.digest()
+    check_same_data(claim, digest)
+    engine = build_engine(config, claim, data)
+    begin(claim, config, digest, data.plan.total_steps)
+    data.examples.write_rejects(claim.folder / "rejected_rows.jsonl")
+    write_config(claim.folder, config)
+    describe(config, engine, data.plan)
+    with Progress(data.plan.total_steps, title=config.stage, quiet=quiet) as progress:
+        run_log, training = ready(config, claim, data, engine, progress)
+        start = claim.checkpoint.step if claim.checkpoint else 0
+        train(training, config.loop, config.optim, run_log, progress, start)
+    numbers = save_all(config, claim, data, engine, run_log, training)
+    finish(claim, config, digest, data.plan.total_steps)
+    losses = [h["loss"] for h in run_log.history if h.get("loss") is not None]
+    return RunResult(claim.folder, numbers, losses[0] if losses else None, losses[-1] if losses else None, data.examples, start)
+
+
+def load_data(config: RunConfig, entries: dict[str, DatasetEntry]) -> Data:
+    """Rows → records → examples, and the order in which they will be trained."""
+    folder = model_folder(config.model)
+    # pt spells no turns: a base model without a chat template is fine there
+    template = config.data.template or ("empty" if config.stage == "pt" else None)
+    tokenizer, renderer = open_tokenizer(folder, template, default_system=config.data.default_system)
+    seed = config.loop.seed if config.loop.data_seed is None else config.loop.data_seed
+    examples = load_examples(config.stage, config.data, entries, tokenizer, renderer, seed=config.loop.seed, strict=config.strict)
+    loop = config.loop
+    plan = StepPlan(
+        num_examples=len(examples.train), batch_size=loop.per_device_train_batch_size, accumulation=loop.gradient_accumulation_steps,
+        num_epochs=loop.num_train_epochs, max_steps=loop.max_steps, seed=seed, shuffle=not loop.disable_shuffling,
+    )  # fmt: skip
+    everything = [*examples.train, *examples.eval]
+    collate = partial(STAGES[config.stage].collate, pad_id=tokenizer.pad_id or 0, strict=config.strict)
+    return Data(tokenizer, folder, examples, plan, lambda indices: collate([everything[i] for i in indices], indices))
+
+
+def build_engine(config: RunConfig, claim: Claim, data: Data) -> Engine:
+    """Model, adapter, optimizer; with the saved state over the fresh one where a run goes on."""
+    backend = BACKENDS["single"](use_cpu=config.loop.use_cpu, bf16=config.loop.bf16)
+    resumed = claim.checkpoint.path if claim.checkpoint else None
+    model = load_trainable(config.model, config.method, bf16=config.loop.bf16, device=backend.device, resumed=resumed)
+    check_room(model, data.tokenizer)
+    chat_template = None
+    if config.stage != "pt":  # text has no turns, so a model that only read text keeps the template it had
+        chat_template = chat_template_of(config.data.template, data.tokenizer, config.data.default_system)
+    saved_tokenizer = tokenizer_to_save(config.model, data.tokenizer, data.tokenizer_folder, chat_template)
+    trainable = prepare_trainable(model)
+    model = backend.prepare(model)
+    if config.loop.gradient_checkpointing:
+        model.gradient_checkpointing_enable()  # type: ignore[operator]
+        model.enable_input_require_grads()  # type: ignore[operator]
+    optimizer = build_optimizer(config.optim, model, trainable)
+    return Engine(model, trainable, optimizer, saved_tokenizer, backend, head_is_plain(model))
+
+
+def ready(config: RunConfig, claim: Claim, data: Data, engine: Engine, progress: Progress) -> tuple[RunLog, Training]:
+    """The last preparations: the reference of a preference stage, then the saved position where a run goes on."""
+    stage, backend, plan = STAGES[config.stage], engine.backend, data.plan
+    objective = stage.make_loss(config.preference)
+    reference = needed_reference(config, claim, data, engine) if stage.needs_reference else None
+    if claim.checkpoint:
+        load_optimizer(claim.checkpoint, engine.optimizer, engine.trainable)
+        backend.set_random_state(load_random_state(claim.checkpoint))
+        log.info("going on with the unfinished run in %s, after step %d of %d", claim.folder, claim.checkpoint.step, plan.total_steps)
+    run_log = RunLog(claim.folder, plan.total_steps, progress, claim.checkpoint.state if claim.checkpoint else None)
+
+    def reference_of(batch: Batch) -> torch.Tensor | None:
+        return pick(reference, batch.indices, backend.device)
+
+    def evaluate() -> dict[str, float]:
+        batches = data.eval_batches(config.loop.per_device_eval_batch_size)
+        return mean_loss(engine.model, batches, reference_of, objective, backend, head_only=engine.head_only, perplexity=config.stage == "pt")
+
+    def save(step: int) -> None:
+        state = trainer_state(step, plan.total_steps, plan.epoch_after(step), run_log)
+        optimizer = None if config.loop.save_only_model else engine.optimizer
+        save_checkpoint(
+            claim.folder, step, engine.model, engine.saved_tokenizer, state,
+            optimizer=optimizer, trainable=engine.trainable, random_state=backend.random_state(),
+        )  # fmt: skip
+        prune(claim.folder, config.loop.save_total_limit)
+
+    return run_log, Training(
+        model=engine.model, parameters=[p for _, p in engine.trainable], optimizer=engine.optimizer, loss=objective, plan=plan,
+        batch_of=data.batch_of, reference_of=reference_of, evaluate=evaluate if data.examples.eval else None, save=save,
+        backend=backend, head_only=engine.head_only,
+    )  # fmt: skip
+
+
+def needed_reference(config: RunConfig, claim: Claim, data: Data, engine: Engine) -> torch.Tensor:
+    """The reference of a run: what its first part saved, or computed now and saved.
+
+    Raises ``UsageError`` where a run is to go on and the file is gone: its model is no reference any more.
+    """
+    total = len(data.examples.train) + len(data.examples.eval)
+    if claim.checkpoint:
+        for folder in (claim.folder, claim.checkpoint.path.parent):
+            saved = load_reference(folder, total)
+            if saved is not None:
+                return saved
+        raise UsageError(f"{REFERENCE_FILE} of the unfinished run is gone", where=str(claim.folder), mend="Add --fresh to start over.")
+    steps = range(min(data.plan.total_steps, data.plan.steps_per_epoch))
+    batches = (data.batch_of(indices) for number in steps for indices in data.plan.step(number))
+    log.info("measuring the reference: one pass over the pairs, before the first step")
+    adapter_off = config.strict and bool(config.model.adapter_name_or_path) and not config.method.create_new_adapter
+    found = reference_logprobs(
+        engine.model, chain(batches, data.eval_batches(config.loop.per_device_eval_batch_size)), total, engine.backend,
+        head_only=engine.head_only, adapter_off=adapter_off,
+    )  # fmt: skip
+    save_reference(claim.folder, found)
+    return found
+
+
+def describe(config: RunConfig, engine: Engine, plan: StepPlan) -> None:
+    """Say what will be trained, in one line."""
+    trained = sum(p.numel() for _, p in engine.trainable)
+    total = sum(p.numel() for p in engine.model.parameters())
+    log.info(
+        "%s, %s: %s of %s parameters trained on %s; %d examples, %d steps of %d × %d",
+        config.stage, config.method.finetuning_type, f"{trained:,}", f"{total:,}", engine.backend.device,
+        plan.num_examples, plan.total_steps, plan.batch_size, plan.accumulation,
+    )  # fmt: skip
+
+
+def save_all(config: RunConfig, claim: Claim, data: Data, engine: Engine, run_log: RunLog, training: Training) -> dict[str, Any]:
+    """Weights, results, curves and card into the output folder; returns the numbers of ``train_results.json``."""
+    folder, plan = claim.folder, data.plan
+    save_weights(folder, engine.model, engine.saved_tokenizer)
+    numbers = run_log.summary(plan)
+    write_results(folder, "train", numbers)
+    if config.do_eval and training.evaluate:
+        found = training.evaluate()
+        write_results(folder, "eval", {**found, "epoch": numbers["epoch"]})
+        numbers |= found
+    write_json(folder / "trainer_state.json", trainer_state(plan.total_steps, plan.total_steps, plan.epoch_after(plan.total_steps), run_log))
+    if config.plot_loss:
+        plot_curves(folder, run_log.history)
+    ledger = data.examples.ledger
+    write_card(folder, config, numbers, ledger.rows_in, ledger.rows_out)
+    return numbers
