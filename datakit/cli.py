@@ -138,7 +138,7 @@ def register(
 def preview(
     src: Annotated[str, typer.Argument(help="A file, or a name from dataset_info.json.", show_default=False)],
     n: Annotated[int, typer.Option("-n", min=1, help="How many rows.")] = 3,
-    model: Annotated[Path | None, typer.Option("--model", help="Tokenizer folder: also show ids, and count tokens.")] = None,
+    model: Annotated[Path | None, typer.Option("--model", help="Tokenizer folder: count tokens; its own template is the default.")] = None,
     template: Annotated[str | None, typer.Option("--template", help="Chat template to render with.")] = None,
     dataset_dir: Annotated[Path, typer.Option("--dataset-dir", help="Folder of dataset_info.json.")] = Path("data"),
     json: Json = False,
@@ -163,7 +163,7 @@ def run(
     set_up_logging(quiet)
     from datakit.pipeline import run_pipeline
 
-    result = run_pipeline(pipeline, from_step=from_step, dry_run=dry_run, show=not (json or quiet))
+    result = run_pipeline(pipeline, from_step=from_step, dry_run=dry_run, show=not json, quiet=quiet)
     if json:
         print_json(result.as_json())
     raise typer.Exit(result.exit_code)

@@ -15,7 +15,7 @@ from typing import Any
 from datakit.layout import AUTO, ColumnWatch, describe_format, lookup, peek, reach, resolve_layout, used_columns
 from datakit.outcome import Outcome
 from datakit.summary import with_progress
-from datakit.write import STDOUT, Sink, close_books, open_sink
+from datakit.write import STDOUT, Sink, open_sink
 from registry.datasets import Layout
 from registry.errors import RowFault, UsageError, did_you_mean
 from registry.formats import LAYOUTS, READERS, WRITERS
@@ -68,13 +68,13 @@ def convert_rows(
         for row in passing:
             _pass_on(row, sink, change, watch, left_out, unfilled)
         watch.check(", ".join(files))
-    details = {
-        "format": describe_format(layout) if layout else None,
-        "left_out": left_out.names(watch.met) if left_out else [],
-        "placeholders_left": dict(unfilled.most_common()),
-    }
-    options = {"from": from_format, "to": to_format, "map": mapping, "fill": fill, "limit": limit, "strict": strict}
-    outcome = close_books("convert", options, files, sink, details)
+        details = {
+            "format": describe_format(layout) if layout else None,
+            "left_out": left_out.names(watch.met) if left_out else [],
+            "placeholders_left": dict(unfilled.most_common()),
+        }
+        options = {"from": from_format, "to": to_format, "map": mapping, "fill": fill, "limit": limit, "strict": strict}
+        outcome = sink.close_books("convert", options, files, details)
     _tell(outcome, str(out) == STDOUT)
     failed = not outcome.rows_out or (strict and outcome.num_rejected)
     return replace(outcome, exit_code=1 if failed else 0)
@@ -209,12 +209,10 @@ def _tell(outcome: Outcome, to_stdout: bool) -> None:
         log.info("left out, as the format has no place for it: %s", ", ".join(outcome.details["left_out"]))
     unfilled = list(outcome.details["placeholders_left"].items())
     if unfilled:
-        names = ", ".join(f"{{{{{name}}}}} {count:,} times" for name, count in unfilled[:MOST_PLACEHOLDERS])
+        names = ", ".join(f"{{{{{name}}}}} ×{count:,}" for name, count in unfilled[:MOST_PLACEHOLDERS])
         more = f", and {len(unfilled) - MOST_PLACEHOLDERS} other names" if len(unfilled) > MOST_PLACEHOLDERS else ""
         log.warning("placeholders are left unfilled: %s%s. Fill them with --fill NAME=VALUE.", names, more)
     if to_stdout and outcome.num_rejected and not outcome.rejects_file:
         log.warning("rejected rows are not kept, as rows go to stdout; --rejects FILE keeps them")
     if not outcome.rows_out:
         log.error("no row is left: every one was rejected")
-
-

@@ -18,7 +18,13 @@ log = logging.getLogger("tunekit")
 AUTO = "auto"
 HEAD_ROWS = 100  # readable rows looked at before rows are said to be of no known format
 # Our names for parts beside LLaMA-Factory's column keys.
-ALIASES = {"instruction": "prompt", "text": "prompt", "input": "query", "output": "response", "conversations": "messages"}
+ALIASES = {
+    "instruction": "prompt",
+    "text": "prompt",
+    "input": "query",
+    "output": "response",
+    "conversations": "messages",
+}
 PARTS = tuple(dict.fromkeys((*ALIASES, *(key for key in COLUMN_KEYS if key not in ("images", "videos", "audios")))))
 _SIDE_BY_SIDE = frozenset({"prompt", "query", "response", "history"})
 # Parts that a row may leave out, so that the first rows alone cannot tell whether the data has them.
@@ -38,14 +44,16 @@ def peek(rows: Iterator[Row | BadRow], format_name: str = AUTO) -> tuple[list[Ro
     return readable, chain(head, rows)
 
 
-def resolve_layout(format_name: str, mapping: Mapping[str, str], head: Sequence[Row]) -> Layout | None:
+def resolve_layout(
+    format_name: str, mapping: Mapping[str, str], head: Sequence[Row], *, flag: str = "--map"
+) -> Layout | None:
     """The layout to read rows with; None where no row is readable and nothing was said.
 
     ``mapping`` (part → column, see ``PARTS``) overrides the named or detected layout part by part. A format named
     or detected also takes the optional parts that only later rows may have; a mapping alone means what it lists.
-    Raises ``UsageError`` for unknown formats and parts, and for rows that fit no known format.
+    Raises ``UsageError`` (naming ``flag``) for unknown formats and parts, and for rows that fit no known format.
     """
-    wanted = _mapped_parts(mapping)
+    wanted = _mapped_parts(mapping, flag)
     if format_name != AUTO:
         base = _named(format_name, head, wanted)
     else:
@@ -53,7 +61,7 @@ def resolve_layout(format_name: str, mapping: Mapping[str, str], head: Sequence[
     if base is not None:
         base = _with_optional(base, wanted)
     if wanted:
-        base = _override(base, wanted, "text" in mapping, mapping, head)
+        base = _override(base, wanted, mapping, head, flag)
     if base is None and head:
         raise undetected(head[0].data, head[0].where)
     return base
@@ -73,7 +81,9 @@ def _named(name: str, head: Sequence[Row], wanted: Mapping[str, str]) -> Layout:
         fitted = seen
     else:
         fitted = layout
-    missing = [c for part, c in key_columns(fitted).items() if part not in wanted and not any(c in r.data for r in head)]
+    missing = [
+        c for part, c in key_columns(fitted).items() if part not in wanted and not any(c in r.data for r in head)
+    ]
     if missing and head and not wanted:
         row = head[0]
         if seen is not None:
@@ -105,30 +115,32 @@ def _with_optional(base: Layout, wanted: Mapping[str, str]) -> Layout:
     return replace(base, columns=replace(base.columns, **more))
 
 
-def _mapped_parts(mapping: Mapping[str, str]) -> dict[str, str]:
+def _mapped_parts(mapping: Mapping[str, str], flag: str) -> dict[str, str]:
     """``mapping`` with LLaMA-Factory's keys. Raises ``UsageError`` for unknown parts and parts given twice."""
     parts: dict[str, str] = {}
     for name, column in mapping.items():
         if name not in PARTS:
             raise UsageError(
-                f'"{name}" is not a part of a row', where="--map", mend=f"{did_you_mean(name, PARTS)} Known: {', '.join(PARTS)}.".lstrip()
+                f'"{name}" is not a part of a row',
+                where=flag,
+                mend=f"{did_you_mean(name, PARTS)} Known: {', '.join(PARTS)}.".lstrip(),
             )
         key = ALIASES.get(name, name)
         if key in parts:
-            raise UsageError(f'"{key}" is mapped twice, also as "{name}"', where="--map", mend="Keep one of them.")
+            raise UsageError(f'"{key}" is mapped twice, also as "{name}"', where=flag, mend="Keep one of them.")
         parts[key] = column
     return parts
 
 
 def _override(
-    base: Layout | None, wanted: dict[str, str], plain_text: bool, mapping: Mapping[str, str], head: Sequence[Row]
+    base: Layout | None, wanted: dict[str, str], mapping: Mapping[str, str], head: Sequence[Row], flag: str
 ) -> Layout:
     side_by_side = bool(_SIDE_BY_SIDE & wanted.keys())
     if side_by_side and "messages" in wanted:
         raise UsageError(
-            f"{', '.join(mapping)} cannot go together: either parts side by side or a list of messages", where="--map"
+            f"{', '.join(mapping)} cannot go together: either parts side by side or a list of messages", where=flag
         )
-    if plain_text:
+    if "text" in mapping:
         return replace(LAYOUTS["text"], columns=columns(prompt=wanted["prompt"]))
     if "messages" in wanted and (base is None or base.columns.messages is None):
         base = _empty_messages(wanted["messages"], head)
@@ -141,8 +153,8 @@ def _override(
         if not {"response", "chosen"} & wanted.keys() and "prompt" not in mapping:
             raise UsageError(
                 "a question is mapped, but no answer",
-                where="--map",
-                mend="Add --map output=COLUMN (or chosen= and rejected=); for plain text use --map text=COLUMN.",
+                where=flag,
+                mend=f"Add {flag} output=COLUMN (or chosen= and rejected=); for plain text use {flag} text=COLUMN.",
             )
     merged = replace(base.columns, **wanted)
     ranking = bool(merged.chosen and merged.rejected)
@@ -158,7 +170,9 @@ def _empty_messages(column: str, head: Sequence[Row]) -> Layout:
         turns = lookup(row.data, column)
         first = next((t for t in turns if isinstance(t, dict)), None) if isinstance(turns, list) else None
         if first is not None:
-            return Layout("openai", columns(), OPENAI_TAGS) if "role" in first else Layout("sharegpt", columns(), Tags())
+            return (
+                Layout("openai", columns(), OPENAI_TAGS) if "role" in first else Layout("sharegpt", columns(), Tags())
+            )
     return Layout("sharegpt", columns(), Tags())
 
 
@@ -229,11 +243,15 @@ class ColumnWatch:
             close = nearest(name, self.met)
             hint = f"Nearest: {', '.join(close)}. " if close else ""
             raise UsageError(
-                f'{flag} names the column "{name}", and no row has it', where=where, mend=f"{hint}Columns: {', '.join(self.met)}."
+                f'{flag} names the column "{name}", and no row has it',
+                where=where,
+                mend=f"{hint}Columns: {', '.join(self.met)}.",
             )
 
 
 def reach(data: Mapping[str, Any], names: Iterable[str]) -> Mapping[str, Any]:
     """``data`` with the dotted ``names`` as columns of their own."""
-    found = {name: value for name in names if name not in data and (value := lookup(data, name, _MISSING)) is not _MISSING}
+    found = {
+        name: value for name in names if name not in data and (value := lookup(data, name, _MISSING)) is not _MISSING
+    }
     return {**data, **found} if found else data

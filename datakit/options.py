@@ -19,6 +19,8 @@ def pairs(given: Sequence[str] | None, flag: str) -> dict[str, str]:
         if not equals or not name:
             raise UsageError(f'"{text}" is not NAME=VALUE', where=flag, mend=f"Write it as {flag} name=value.")
         if found.get(name, value) != value:
-            raise UsageError(f'"{name}" is given twice: {found[name]} and {value}', where=flag, mend="Keep one of them.")
+            raise UsageError(
+                f'"{name}" is given twice: {found[name]} and {value}', where=flag, mend="Keep one of them."
+            )
         found[name] = value
     return found

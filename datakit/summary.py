@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import TypeVar
 
 import typer
@@ -46,7 +46,8 @@ def summary_lines(outcome: Outcome) -> list[str]:
         f"{outcome.command}: {outcome.rows_in:,} rows in, {outcome.rows_out:,} out, {outcome.num_rejected:,} rejected"
         f"  ({outcome.seconds:.1f} s{speed})"
     ]
-    reasons = sorted(outcome.rejected.items(), key=lambda item: -item[1])
+    told = "faults" in outcome.details  # in a table of their own
+    reasons = [] if told else sorted(outcome.rejected.items(), key=lambda item: -item[1])
     lines += [f"  {count:>8,}  {reason}" for reason, count in reasons[:MOST_REASONS]]
     if len(reasons) > MOST_REASONS:
         rest = sum(count for _, count in reasons[MOST_REASONS:])
@@ -57,7 +58,7 @@ def summary_lines(outcome: Outcome) -> list[str]:
     return lines
 
 
-def with_progress(rows: Iterable[T], doing: str) -> Iterator[T]:
+def with_progress(rows: Iterable[T], doing: str) -> Generator[T, None, None]:
     """``rows`` as they are; where stderr is a terminal and the log is not quiet, a line counts them as they pass."""
     if not sys.stderr.isatty() or not log.isEnabledFor(logging.INFO):
         yield from rows

@@ -143,7 +143,7 @@ class TypeLearner:
             try:
                 kind = _type_of([value])
             except TypeError:  # a list of several kinds
-                return _no_common_type(column, f'row {number} holds several in one list: {str(value)[:60]}')
+                return _no_common_type(column, f"row {number} holds several in one list: {str(value)[:60]}")
             try:
                 known = _common(known, kind)
             except TypeError:

@@ -46,11 +46,11 @@ def encode_row(row: Mapping[str, Any], changes: Counter[str]) -> bytes:
                 return orjson.dumps(row)
             except TypeError:  # a lone surrogate, a number beyond 64 bits, keys that are no text
                 pass
-        tame = _tame(row, changes)
+        spelled = tame(row, changes)
         try:
-            return orjson.dumps(tame)
+            return orjson.dumps(spelled)
         except TypeError:  # numbers beyond 64 bits, which only the standard library spells
-            return json.dumps(tame, ensure_ascii=False, separators=(",", ":")).encode()
+            return json.dumps(spelled, ensure_ascii=False, separators=(",", ":")).encode()
     except RecursionError:
         raise RowFault("row", "the row is nested too deep to be written") from None
 
@@ -72,7 +72,7 @@ def _is_plain(values: Iterable[Any]) -> bool:
     return True
 
 
-def _tame(value: Any, changes: Counter[str]) -> Any:
+def tame(value: Any, changes: Counter[str]) -> Any:
     """``value`` with everything that JSON cannot hold replaced as ``docs/formats.md`` says."""
     kind = type(value)
     if kind is str:
@@ -80,11 +80,11 @@ def _tame(value: Any, changes: Counter[str]) -> Any:
     if kind in _PLAIN:
         return value
     if isinstance(value, Mapping):
-        return {_key(k, changes): _tame(v, changes) for k, v in value.items()}
+        return {_key(k, changes): tame(v, changes) for k, v in value.items()}
     if isinstance(value, list | tuple):
         if _is_map(value):
-            return {_key(k, changes): _tame(v, changes) for k, v in value}
-        return [_tame(v, changes) for v in value]
+            return {_key(k, changes): tame(v, changes) for k, v in value}
+        return [tame(v, changes) for v in value]
     if isinstance(value, float | Decimal) and not math.isfinite(value):
         return _changed(None, NON_FINITE, changes)
     if isinstance(value, float):

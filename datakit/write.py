@@ -13,12 +13,14 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import orjson
+
 from datakit.outcome import Outcome
 from datakit.tables import WriteLine, delimited_writer, parquet_writer
-from datakit.values import encode_row, tell_changes
+from datakit.values import encode_row, tame, tell_changes
 from registry.atomic import atomic_file
 from registry.errors import RowFault, UsageError, did_you_mean
-from registry.manifest import Ledger, build_manifest, write_manifest
+from registry.manifest import Ledger, build_manifest, manifest_path
 from registry.rows import BadRow, Row
 from registry.sources import COMPRESSIONS, STDIN, container_of
 
@@ -66,13 +68,18 @@ class Sink:
         self.ledger = Ledger()
         self.changes: Counter[str] = Counter()
         self._write: WriteLine | None = None
+        self._formatting = ExitStack()  # the writer, closed before the files under it are named
         self._files = ExitStack()
-        self._rejects_handle: IO[bytes] | None = None
+        self._handles: dict[Path, IO[bytes]] = {}  # target -> its temporary file
 
     def accept(self, row: Row, data: Mapping[str, Any]) -> bytes:
-        """Write ``data``, which came of ``row``; return its JSON. Raises ``RowFault`` where it cannot be written."""
-        line = encode_row(data, self.changes)
+        """Write ``data``, which came of ``row``; return its JSON. Raises ``RowFault`` where it cannot be written.
+
+        Where no row is kept, there is nothing to spell, and the JSON is empty.
+        """
+        line = b""
         if self._write is not None:
+            line = encode_row(data, self.changes)
             self._write(line)
         self.ledger.rows_out += 1
         return line
@@ -82,11 +89,50 @@ class Sink:
         self.ledger.rejected[family(field, reason)] += 1
         if self.rejects is None:
             return
-        if self._rejects_handle is None:
-            self._rejects_handle = self._files.enter_context(atomic_file(self.rejects))
         raw = row.raw if isinstance(row, BadRow) else raw_text(row.data)
         fault = {"file": row.file, "row": row.number, "field": field, "reason": reason, "raw": raw}
-        self._rejects_handle.write(encode_row(fault, Counter()) + b"\n")
+        self._open(self.rejects).write(encode_row(fault, Counter()) + b"\n")
+
+    def close_books(
+        self, command: str, options: Mapping[str, Any], sources: Sequence[str], details: Mapping[str, Any]
+    ) -> Outcome:
+        """Check that no row went missing, write the manifest, and sum the command up; call it when all rows passed.
+
+        All of it is on the disk before any file gets its name: a full disk shows here, while nothing has changed.
+        """
+        self._formatting.close()
+        self.ledger.check()
+        told: dict[str, Any] = tame(details, Counter())
+        rejects = self.rejects if self.rejects in self._handles else None
+        manifest_file = self._handles.get(manifest_path(self.out)) if self.out is not None else None
+        data = {path: handle for path, handle in self._handles.items() if handle is not manifest_file}
+        for handle in data.values():
+            _flush(handle)
+        if manifest_file is not None:
+            written = [Path(handle.name) for handle in data.values()]
+            manifest = build_manifest(command, options, sources, self.ledger, written)
+            for entry, path in zip(manifest["outputs"], data, strict=True):
+                entry["file"] = str(path)
+            changed = {how: count for how, count in self.changes.items() if count}
+            manifest = tame(manifest | {"changed_values": changed, "details": told}, Counter())
+            manifest_file.write(orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+            _flush(manifest_file)
+        tell_changes(self.changes)
+        return Outcome(
+            command,
+            rows_in=self.ledger.rows_in,
+            rows_out=self.ledger.rows_out,
+            rejected=tame(dict(self.ledger.rejected.most_common()), Counter()),
+            outputs=(self.out,) if self.out is not None else (),
+            rejects_file=rejects,
+            seconds=self.ledger.seconds,
+            details=told,
+        )
+
+    def _open(self, target: Path) -> IO[bytes]:
+        if target not in self._handles:
+            self._handles[target] = self._files.enter_context(atomic_file(target))
+        return self._handles[target]
 
 
 @contextmanager
@@ -106,23 +152,17 @@ def open_sink(out: str | Path | None, rejects: Path | None, sources: Sequence[st
         if target is not None and _same_file(rejects, target):
             raise UsageError("rows and rejects cannot go to the same file", where=str(rejects))
     sink = Sink(target, rejects)
-    with sink._files as files:
+    with sink._files, sink._formatting as formatting:
         if target is not None:
-            handle = files.enter_context(atomic_file(target))
-            with _writer(handle, target, sink.changes) as sink._write:
-                yield sink
-            _flush(handle)
+            sink._open(manifest_path(target))  # first in, last to get its name
+            sink._write = formatting.enter_context(_writer(sink._open(target), target, sink.changes))
         elif to_stdout:
-            with _json_lines(sys.stdout.buffer, Path(), sink.changes) as sink._write:
-                yield sink
+            sink._write = formatting.enter_context(_json_lines(sys.stdout.buffer, Path(), sink.changes))
+        yield sink
+        if to_stdout:
             sys.stdout.buffer.flush()
-        else:
-            yield sink
-        if sink._rejects_handle is not None:
-            # Flushed before either file gets its name: a full disk shows here, while all of it can be taken back.
-            _flush(sink._rejects_handle)
-    if sink.rejects is not None and sink._rejects_handle is None:
-        sink.rejects.unlink(missing_ok=True)
+    if rejects is not None and rejects not in sink._handles:
+        rejects.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -168,10 +208,14 @@ def check_target(out: str | Path, sources: Sequence[str], *, endings: Sequence[s
     """``out`` as a path that may be written. Raises ``UsageError`` for folders, unknown endings and the sources."""
     path = Path(out)
     if path.is_dir():
-        raise UsageError("this is a folder, a file is needed", where=str(out), mend=f"For example {path / f'rows{endings[0]}'}")
+        raise UsageError(
+            "this is a folder, a file is needed", where=str(out), mend=f"For example {path / f'rows{endings[0]}'}"
+        )
     plain = path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path
     packed = plain is not path
-    if plain.suffix.lower() not in endings or (packed and (plain.suffix.lower() == ".parquet" or endings is not ENDINGS)):
+    if plain.suffix.lower() not in endings or (
+        packed and (plain.suffix.lower() == ".parquet" or endings is not ENDINGS)
+    ):
         hint = did_you_mean(path.suffix, endings)
         raise UsageError(
             f'"{path.suffix}" is not a kind of file that is written here',
@@ -212,31 +256,6 @@ def family(field: str, reason: str) -> str:
     ``messages[3]`` and ``text belongs here, not a number (42)`` → ``messages[]: text belongs here, not a number``
     """
     short = re.split(r" \(|; |: byte | at column | at offset ", reason)[0]
-    short = re.sub(r"\d+", "N", re.sub(r'"[^"]*"', '"…"', short))
+    short = re.sub(r"(?<![\w-])\d+", "N", re.sub(r'"[^"]*"', '"…"', short))
     place = re.sub(r"\[\d+\]", "[]", field)
     return f"{place}: {short}" if field else short
-
-
-def close_books(
-    command: str, options: Mapping[str, Any], sources: Sequence[str], sink: Sink, details: Mapping[str, Any]
-) -> Outcome:
-    """Check that no row went missing, write the manifest beside the output, and sum the command up."""
-    ledger = sink.ledger
-    ledger.check()
-    rejects = sink.rejects if ledger.num_rejected and sink.rejects else None
-    if sink.out is not None:
-        outputs = [sink.out, rejects] if rejects else [sink.out]
-        manifest = build_manifest(command, options, sources, ledger, outputs)
-        changed = {how: count for how, count in sink.changes.items() if count}
-        write_manifest(sink.out, manifest | {"changed_values": changed, "details": dict(details)})
-    tell_changes(sink.changes)
-    return Outcome(
-        command,
-        rows_in=ledger.rows_in,
-        rows_out=ledger.rows_out,
-        rejected=dict(ledger.rejected.most_common()),
-        outputs=(sink.out,) if sink.out is not None else (),
-        rejects_file=rejects,
-        seconds=ledger.seconds,
-        details=dict(details),
-    )

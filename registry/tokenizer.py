@@ -16,10 +16,16 @@ from registry.templates import Template, load_template
 class TextEncoder(Protocol):
     """What encoding needs of a tokenizer; tests bring a byte tokenizer of their own."""
 
-    bos_id: int | None
-    eos_id: int | None
-    pad_id: int | None
     eos_token: str
+
+    @property
+    def bos_id(self) -> int | None: ...
+
+    @property
+    def eos_id(self) -> int | None: ...
+
+    @property
+    def pad_id(self) -> int | None: ...
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, special tokens in the text recognised, none added."""

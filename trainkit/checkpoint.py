@@ -43,10 +43,10 @@ class Checkpoint:
         return (self.path / OPTIMIZER).is_file()
 
 
-def save_weights(folder: Path, model: nn.Module, tokenizer: Any) -> None:
+def save_weights(folder: Path, model: nn.Module, tokenizer: Any, *, max_shard_size: str = "5GB") -> None:
     """The model (or adapter) and its tokenizer, in Hugging Face layout. Raises ``StoppedError`` on a full disk."""
-    adapter = {"save_embedding_layers": False} if hasattr(model, "peft_config") else {}
-    _or_full_disk(folder, lambda: model.save_pretrained(folder, **adapter))  # type: ignore[operator]
+    options: dict[str, Any] = {"save_embedding_layers": False} if hasattr(model, "peft_config") else {"max_shard_size": max_shard_size}
+    _or_full_disk(folder, lambda: model.save_pretrained(folder, **options))  # type: ignore[operator]
     _or_full_disk(folder, lambda: tokenizer.save_pretrained(folder))
 
 

@@ -134,7 +134,7 @@ def encode(
 ) -> None:
     """Tokenise only: write the ids and labels that training would see."""
     set_up_logging(quiet)
-    resolved = _checked(config, overrides)
+    resolved = _checked(config, overrides, weights=False)
     from trainkit.encode import encode_to_file
 
     made = encode_to_file(resolved, out)
@@ -153,7 +153,7 @@ def show(
 ) -> None:
     """Show the first examples decoded, with what is trained in colour (in [[ ]] where there is no colour)."""
     set_up_logging(quiet)
-    resolved = _checked(config, overrides)
+    resolved = _checked(config, overrides, weights=False)
     from trainkit.encode import show_examples
 
     show_examples(resolved, n)
@@ -171,13 +171,13 @@ def env(json: Json = False) -> None:
         print("\n".join(f"{name}: {value}" for name, value in found.items()))
 
 
-def _checked(config: Path, overrides: list[str] | None):  # type: ignore[no-untyped-def]
+def _checked(config: Path, overrides: list[str] | None, *, weights: bool = True):  # type: ignore[no-untyped-def]
     """The resolved config; everything that is wrong with it comes before anything heavy is imported."""
     from trainkit.config import load_config
     from trainkit.preflight import check_places
 
     resolved = load_config(config, overrides or [])
-    check_places(resolved)
+    check_places(resolved, weights=weights)
     return resolved
 
 

@@ -284,7 +284,6 @@ def combination_faults(v: Mapping[str, Any]) -> list[str]:
     rules += [
         (not v["model_name_or_path"], '"model_name_or_path" is missing: name a model folder or hub id'),
         (v["do_train"] and not v["dataset"], '"dataset" is missing: name one or more datasets to train on'),
-        (v["do_train"] and not v["output_dir"], '"output_dir" is missing: name the folder for checkpoints and the model'),
         (v["val_size"] > 0 and not v["dataset"], '"val_size" needs a "dataset" to take rows from'),
         (v["val_size"] > 0 and bool(v["eval_dataset"]), '"val_size" and "eval_dataset" exclude each other'),
         (

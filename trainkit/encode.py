@@ -38,7 +38,7 @@ def load(config: RunConfig) -> tuple[Examples, Tokenizer]:
     """The examples of a config, without loading its model."""
     if not config.data.dataset:
         raise UsageError('"dataset" is missing', where=config.source)
-    entries = check_places(config)
+    entries = check_places(config, weights=False)
     template = config.data.template or ("empty" if config.stage == "pt" else None)
     tokenizer, renderer = open_tokenizer(config.model.model_name_or_path, template, default_system=config.data.default_system)
     found = load_examples(config.stage, config.data, entries, tokenizer, renderer, seed=config.loop.seed, strict=config.strict)

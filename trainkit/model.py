@@ -46,10 +46,19 @@ def load_hf_tokenizer(settings: ModelConfig, folder: str | Path | None = None) -
     return _loaded(name, lambda: AutoTokenizer.from_pretrained(name, trust_remote_code=settings.trust_remote_code))
 
 
-def _loaded(name: str, load):  # type: ignore[no-untyped-def]
+def quiet_libraries() -> None:
+    """Switch off transformers' and peft's progress bars and notes to developers: a run has lines of its own."""
+    import warnings
+
     from transformers.utils import logging as transformers_logging
 
-    transformers_logging.disable_progress_bar()  # the run has a progress line of its own
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft)\.")
+
+    transformers_logging.disable_progress_bar()
+
+
+def _loaded(name: str, load):  # type: ignore[no-untyped-def]
+    quiet_libraries()
     try:
         return load()
     except TunekitError:

@@ -17,13 +17,15 @@ STAGE_KINDS = {"pt": ("text", "chat"), "sft": ("chat",), "dpo": ("preference",)}
 STAGES_FOR = {"text": "pt", "chat": "sft", "preference": "dpo", "feedback": "kto, which is not built yet"}
 
 
-def check_places(config: RunConfig) -> dict[str, DatasetEntry]:
-    """Look at every place that a config names; return its dataset entries by name.
+def check_places(config: RunConfig, *, weights: bool = True) -> dict[str, DatasetEntry]:
+    """Look at every place that a config names; return its dataset entries by name. Without ``weights`` a folder that
+    holds a tokenizer and no model will do.
 
     Raises ``Faults`` with all that is wrong, together. Nothing heavy is imported: this takes milliseconds.
     """
     faults: list[str] = []
-    _collect(faults, lambda: check_model(config.model.model_name_or_path))
+    if weights:
+        _collect(faults, lambda: check_model(config.model.model_name_or_path))
     for adapter in config.model.adapter_name_or_path or ():
         _collect(faults, lambda adapter=adapter: check_adapter(adapter))
     if config.data.template is not None:

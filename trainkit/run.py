@@ -93,6 +93,8 @@ def run(config: RunConfig, *, fresh: bool = False, quiet: bool = False) -> RunRe
     """Train what ``config`` says. Raises the errors of each part; nothing half-written is left by any of them."""
     if not config.do_train:
         raise UsageError("there is nothing to do", where=config.source, mend="Set do_train: true.")
+    if not config.output_dir:
+        raise UsageError('"output_dir" is missing: name the folder for checkpoints and the model', where=config.source)
     entries = check_places(config)
     claim = claim_folder(config, fresh=fresh)
     for note in config.notes:

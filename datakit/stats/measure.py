@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +10,12 @@ from typing import Any
 from datakit.stats.lengths import Lengths
 from datakit.stats.read import KIND_OF_STAGE, Account, check_stage, read_records, sources_of
 from registry.batches import batched
-from registry.encode import EncodeRules, Encoder
+from registry.encode import Encoder, EncodeRules
 from registry.errors import DataError, RowFault
 from registry.records import Record
 from registry.render import Renderer
 from registry.texts import text_of
 from registry.tokenizer import TextEncoder, model_limit, open_tokenizer
-
-log = logging.getLogger("tunekit")
 
 BATCH_ROWS = 512  # rows handed to the tokenizer at once
 
@@ -49,7 +44,6 @@ def measure_rows(
     template: str | None,
     stage: str,
     target: float,
-    progress: bool = True,
 ) -> Measured:
     """Measure files (``src``) or registered datasets (``dataset``, names with commas) for one stage.
 
@@ -58,21 +52,22 @@ def measure_rows(
     check_stage(stage)
     # pt writes no turns, so a base model without a chat template will do; "empty" changes nothing about its tokens.
     tokenizer, renderer = open_tokenizer(model, template or ("empty" if stage == "pt" else None))
-    sources = sources_of(src, dataset, dataset_dir, stage)
+    sources = sources_of(src, dataset, dataset_dir)
     account = Account()
     records = read_records(sources, stage, account)
-    with _progress(progress) as tick:
-        if stage == "pt":
-            # As training does: its Llama 3 texts end with the base model's end of text.
-            end = "<|end_of_text|>" if template == "llama3" else tokenizer.eos_token
-            lengths = measure_texts((record for _, record in records), tokenizer, end, account, tick)
-        else:
-            lengths = measure_turns(records, tokenizer, renderer, stage, account, tick)
+    if stage == "pt":
+        # As training does: its Llama 3 texts end with the base model's end of text.
+        end = "<|end_of_text|>" if template == "llama3" else tokenizer.eos_token
+        lengths = measure_texts((record for _, record in records), tokenizer, end, account)
+    else:
+        lengths = measure_turns(records, tokenizer, renderer, stage, account)
     account.ledger.check()
     if not len(lengths):
         reasons = "; ".join(f"{count} × {reason}" for reason, count in account.ledger.rejected.most_common(3))
         names = ", ".join(file for source in sources for file in source.files)
-        raise DataError(f"none of the {account.ledger.rows_in:,} rows can be trained on", where=names, mend=f"Rejected: {reasons}.")
+        raise DataError(
+            f"none of the {account.ledger.rows_in:,} rows can be trained on", where=names, mend=f"Rejected: {reasons}."
+        )
     return Measured(
         lengths, account, stage, target, template, str(model),
         model_limit=model_limit(model), opens_with_bos=stage == "pt" and tokenizer.adds_bos,
@@ -80,12 +75,7 @@ def measure_rows(
 
 
 def measure_turns(
-    records: Iterable[tuple[str, Any]],
-    tokenizer: TextEncoder,
-    renderer: Renderer,
-    stage: str,
-    account: Account,
-    tick: Callable[[int], None] = lambda _: None,
+    records: Iterable[tuple[str, Any]], tokenizer: TextEncoder, renderer: Renderer, stage: str, account: Account
 ) -> Lengths:
     """Lengths of chats or preferences, each given with where it stands; what no cutoff could train is rejected."""
     encoder = Encoder(tokenizer, renderer, EncodeRules())
@@ -94,40 +84,20 @@ def measure_turns(
     for batch in batched(records, BATCH_ROWS):
         for (where, _), turns in zip(batch, encoder.lengths([record for _, record in batch]), strict=True):
             if isinstance(turns, RowFault):
-                account.reject(where, str(turns))
+                account.reject(where, turns)
             elif not lengths.sequences(turns, None):
-                account.reject(where, 'field "answer": no token of it is there to train')
+                account.reject(where, RowFault("answer", "no token of it is there to train"))
             else:
                 account.ledger.rows_out += 1
                 lengths.add(turns)
-        tick(account.ledger.rows_in)
     return lengths
 
 
-def measure_texts(
-    records: Iterable[Record],
-    tokenizer: TextEncoder,
-    end_text: str,
-    account: Account,
-    tick: Callable[[int], None] = lambda _: None,
-) -> Lengths:
+def measure_texts(records: Iterable[Record], tokenizer: TextEncoder, end_text: str, account: Account) -> Lengths:
     """Lengths of texts for pt, each with the ``end_text`` that training writes after it."""
     lengths = Lengths("text")
     for batch in batched(records, BATCH_ROWS):
         for ids in tokenizer.encode_batch([text_of(record) + end_text for record in batch]):
             account.ledger.rows_out += 1
             lengths.add([(0, len(ids))])
-        tick(account.ledger.rows_in)
     return lengths
-
-
-@contextmanager
-def _progress(wanted: bool) -> Iterator[Callable[[int], None]]:
-    """A line on stderr that counts rows, on a terminal and unless ``--quiet``."""
-    if not (wanted and sys.stderr.isatty() and log.isEnabledFor(logging.INFO)):
-        yield lambda _: None
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status("measuring …") as status:
-        yield lambda rows: status.update(f"measuring … {rows:,} rows")

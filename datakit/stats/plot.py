@@ -52,7 +52,9 @@ def draw_lengths(rows: Sequence[int], summary: dict[str, Any], handle: IO[bytes]
     figure.suptitle(_title(summary), fontsize=12)
     outside = sum(length > edges[-1] for length in rows)
     if outside:
-        note = f"{outside:,} longer than {edges[-1]:,} not drawn (longest {ordered[-1]:,}; {percent(outside / len(rows))})"
+        note = (
+            f"{outside:,} longer than {edges[-1]:,} not drawn (longest {ordered[-1]:,}; {percent(outside / len(rows))})"
+        )
         axes.set_title(note, fontsize=9, color="#5b6577", loc="right")
     figure.savefig(handle, format="png")
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from datakit.layout import peek, resolve_layout
+from datakit.summary import with_progress
+from datakit.write import family
 from registry.datasets import Layout, find_entry
-from registry.errors import RowFault, TunekitError, UsageError, did_you_mean
-from registry.formats import READERS, detect, undetected
+from registry.errors import RowFault, UsageError, did_you_mean
+from registry.formats import READERS
 from registry.manifest import Ledger
 from registry.records import Record
 from registry.rows import BadRow, Row, read_rows
@@ -19,14 +22,13 @@ log = logging.getLogger("tunekit")
 
 # stage -> the kind of record it trains on; None: any, of which the text is taken
 KIND_OF_STAGE = {"pt": None, "sft": "chat", "rm": "preference", "dpo": "preference"}
-STAGES_OF_KIND = {"text": "pt", "chat": "sft", "preference": "dpo (or rm)", "feedback": "kto"}
-MISFITS = 100  # as many rows of another kind before the first that fits, and the source as a whole is refused
+STAGE_OF_KIND = {"text": "pt", "chat": "sft", "preference": "dpo"}
 SHOWN = 5  # rejected rows that are named one by one
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Files that are read in one way; ``layout`` None means each row as it looks."""
+    """Files that are read in one way; ``layout`` None means as their first rows look."""
 
     files: tuple[str, ...]
     layout: Layout | None
@@ -39,24 +41,26 @@ class Account:
     ledger: Ledger = field(default_factory=Ledger)
     examples: list[str] = field(default_factory=list)
 
-    def reject(self, where: str, reason: str) -> None:
-        """One more row that is left out; what is peculiar to it (values, positions) goes only into the example."""
-        general = re.sub(r"\[\d+\]", "[…]", re.sub(r" \(.*\)$", "", reason, flags=re.DOTALL))
-        self.ledger.rejected[general] += 1
+    def reject(self, where: str, fault: RowFault) -> None:
+        """One more row that is left out, counted under its reason's family."""
+        self.ledger.rejected[family(fault.field, fault.reason)] += 1
         if len(self.examples) < SHOWN:
-            self.examples.append(f"{where}: {reason}")
+            self.examples.append(f"{where}, {fault}" if fault.field else f"{where}: {fault.reason}")
 
 
 def check_stage(stage: str) -> None:
     """Raise ``UsageError`` for a stage that has no lengths of its own here."""
     if stage not in KIND_OF_STAGE:
+        hint = did_you_mean(stage, KIND_OF_STAGE)
         raise UsageError(
-            f'unknown stage "{stage}"', where="--stage", mend=f"Known: {', '.join(KIND_OF_STAGE)}. {did_you_mean(stage, KIND_OF_STAGE)}"
+            f'stage "{stage}" cannot be measured',
+            where="--stage",
+            mend=f"{hint} Known: {', '.join(KIND_OF_STAGE)}.".lstrip(),
         )
 
 
-def sources_of(src: Sequence[str], dataset: str | None, dataset_dir: Path, stage: str) -> list[Source]:
-    """What SRC or ``--dataset`` name. Raises ``UsageError`` for both, neither, or a dataset that does not suit the stage."""
+def sources_of(src: Sequence[str], dataset: str | None, dataset_dir: Path) -> list[Source]:
+    """What SRC or ``--dataset`` name. Raises ``UsageError`` for both, for neither, or for an unknown dataset."""
     if bool(src) == bool(dataset):
         what = "both SRC and --dataset are given" if src else "there is nothing to measure"
         raise UsageError(what, mend="Give files, or --dataset NAME with --dataset-dir FOLDER.")
@@ -69,9 +73,6 @@ def sources_of(src: Sequence[str], dataset: str | None, dataset_dir: Path, stage
             log.warning("dataset_info.json, %s: %s", name, warning)
         if entry.num_samples:
             log.warning("dataset_info.json, %s: num_samples is passed over, all rows are measured", name)
-        wanted = KIND_OF_STAGE[stage]
-        if wanted and entry.layout.kind != wanted:
-            raise _wrong_kind(f'dataset "{name}"', entry.layout.kind, stage)
         found.append(Source((str(entry.path),), entry.layout))
     return found
 
@@ -79,47 +80,36 @@ def sources_of(src: Sequence[str], dataset: str | None, dataset_dir: Path, stage
 def read_records(sources: Sequence[Source], stage: str, account: Account) -> Iterator[tuple[str, Record]]:
     """(where, record) of every row that suits the stage; all others go into ``account``.
 
-    Raises ``UsageError`` where a source holds only rows of another kind or of no known format.
+    Raises ``UsageError`` where the rows of a source are of another kind or of no known format.
     """
     for source in sources:
-        any_fits = False
-        misfits: list[TunekitError] = []
-        for row in read_rows(source.files):
-            account.ledger.read(row.file)
-            if isinstance(row, BadRow):
-                account.reject(row.where, row.reason)
-                continue
-            try:
-                record = _record(row, source.layout, stage, misfits)
-            except RowFault as fault:
-                account.reject(row.where, str(fault) if fault.field != "row" else fault.reason)
-                if not any_fits and len(misfits) >= MISFITS:
-                    raise misfits[0] from None
-                continue
-            any_fits = True
-            yield row.where, record
-        if misfits and not any_fits:
-            raise misfits[0]
+        head, rows = peek(read_rows(source.files))
+        layout = source.layout or resolve_layout("auto", {}, head)
+        if layout is not None:
+            _check_kind(layout, stage, ", ".join(source.files))
+        with closing(with_progress(rows, "measuring")) as passing:
+            for row in passing:
+                account.ledger.read(row.file)
+                try:
+                    record = _record(row, layout)
+                except RowFault as fault:
+                    account.reject(row.where, fault)
+                else:
+                    yield row.where, record
 
 
-def _record(row: Row, layout: Layout | None, stage: str, misfits: list[TunekitError]) -> Record:
-    """The row as a record. Raises ``RowFault``; a row of the wrong kind also leaves its error in ``misfits``."""
-    layout = layout or detect(row.data)
-    if layout is None:
-        if len(misfits) < MISFITS:
-            misfits.append(misfits[0] if misfits else undetected(row.data, row.where))
-        raise RowFault("row", "its columns belong to no known format")
-    wanted = KIND_OF_STAGE[stage]
-    if wanted and layout.kind != wanted:
-        if len(misfits) < MISFITS:
-            misfits.append(_wrong_kind(row.where, layout.kind, stage))
-        raise RowFault("row", f"a {layout.kind} row, which {stage} does not train on")
+def _record(row: Row | BadRow, layout: Layout | None) -> Record:
+    if isinstance(row, BadRow) or layout is None:
+        raise RowFault("", row.reason if isinstance(row, BadRow) else "no known format")
     return READERS[layout.formatting](row.data, layout)
 
 
-def _wrong_kind(where: str, kind: str, stage: str) -> UsageError:
-    return UsageError(
-        f"{kind} rows are not what --stage {stage} trains on, which takes {KIND_OF_STAGE[stage]} rows",
-        where=where,
-        mend=f"Measure them with --stage {STAGES_OF_KIND[kind]}.",
-    )
+def _check_kind(layout: Layout, stage: str, where: str) -> None:
+    wanted = KIND_OF_STAGE[stage]
+    if wanted and layout.kind != wanted:
+        better = STAGE_OF_KIND.get(layout.kind)
+        raise UsageError(
+            f"these are {layout.kind} rows, but --stage {stage} trains on {wanted} rows",
+            where=where,
+            mend=f"Measure them with --stage {better}." if better else None,
+        )

@@ -116,9 +116,8 @@ def headline(summary: dict[str, Any]) -> str:
     else:
         template = "" if summary["stage"] == "pt" else " · the tokenizer's own template"
     trained = "" if summary["stage"] == "pt" else f", {summary['trained_tokens']:,} of them trained"
-    return (
-        f"{summary['rows']:,} rows, {summary['tokens']:,} tokens{trained} · stage {summary['stage']}{template}"
-        + (f" · {left_out:,} rows rejected" if left_out else "")
+    return f"{summary['rows']:,} rows, {summary['tokens']:,} tokens{trained} · stage {summary['stage']}{template}" + (
+        f" · {left_out:,} rows rejected" if left_out else ""
     )
 
 
@@ -139,7 +138,14 @@ def candidate_table(summary: dict[str, Any]) -> tuple[tuple[str, ...], list[tupl
             continue
         shares = (percent(c["padding_waste"]), percent(c["packing_efficiency"]))
         rows.append(
-            (name, f"{c['rows_truncated']:,}", f"{c['tokens_lost']:,}", f"{c['trained_tokens_lost']:,}", *shares, f"{c['steps_per_epoch']:,}")
+            (
+                name,
+                f"{c['rows_truncated']:,}",
+                f"{c['tokens_lost']:,}",
+                f"{c['trained_tokens_lost']:,}",
+                *shares,
+                f"{c['steps_per_epoch']:,}",
+            )
         )
     return (BLOCK_HEADS if summary["stage"] == "pt" else CANDIDATE_HEADS), rows
 
@@ -163,7 +169,9 @@ def _print_tables(summary: dict[str, Any]) -> None:
 
     console = Console(highlight=False)
     console.print(headline(summary), markup=False)
-    unit = "text" if summary["stage"] == "pt" else "prompt + longer answer" if summary["stage"] in ("rm", "dpo") else "row"
+    unit = (
+        "text" if summary["stage"] == "pt" else "prompt + longer answer" if summary["stage"] in ("rm", "dpo") else "row"
+    )
     tables = ((f"Tokens a {unit}", length_table(summary)), ("What a cutoff_len does", candidate_table(summary)))
     for title, (heads, rows) in tables:
         table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
@@ -195,7 +203,10 @@ img { max-width: 100%; } .note { color: #5b6577; font-size: 13px; }
 def _page(summary: dict[str, Any], picture: bytes) -> str:
     """One HTML page that needs nothing beside it."""
     text = html_lib.escape
-    rejected = "".join(f"<tr><td>{count:,}</td><td style='text-align:left'>{text(reason)}</td></tr>" for reason, count in summary["rejected"].items())
+    rejected = "".join(
+        f"<tr><td>{count:,}</td><td style='text-align:left'>{text(reason)}</td></tr>"
+        for reason, count in summary["rejected"].items()
+    )
     parts = [
         f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>Token lengths</title><style>{_STYLE}</style></head><body>",
         f"<h1>Token lengths</h1><p>{text(headline(summary))} · tokenizer {text(summary['tokenizer'])}</p>",
@@ -213,7 +224,9 @@ def _page(summary: dict[str, Any], picture: bytes) -> str:
 def _html_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{html_lib.escape(h)}</th>" for h in heads)
     body = "".join(
-        f"<tr{' class=chosen' if row[0].endswith('*') else ''}>" + "".join(f"<td>{html_lib.escape(cell)}</td>" for cell in row) + "</tr>"
+        f"<tr{' class=chosen' if row[0].endswith('*') else ''}>"
+        + "".join(f"<td>{html_lib.escape(cell)}</td>" for cell in row)
+        + "</tr>"
         for row in rows
     )
     return f"<table><tr>{head}</tr>{body}</table>"

@@ -63,11 +63,18 @@ def suggest_block(num_tokens: int, limit: int | None, *, opens_with_bos: bool) -
     if best is None:
         best = min(choices, key=lambda c: lost[c])
         bound = f"of the multiples of {step} up to {cap // step * step:,} the one that leaves least over"
-    why = "" if cap == TEXT_CAP else " (the model's own limit)" if cap == limit else " (longer ones would not fill a batch of 8)"
+    why = (
+        ""
+        if cap == TEXT_CAP
+        else " (the model's own limit)"
+        if cap == limit
+        else " (longer ones would not fill a batch of 8)"
+    )
     share = percent(lost[best] / num_tokens) if num_tokens else "0%"
     ending = "" if lost[best] > TEXT_WASTE * num_tokens else " that leaves at most 1% of the text over"
     return Suggestion(
-        best, f"text is cut into blocks, not truncated, and {best:,} is {bound}{why}{ending}: {lost[best]:,} tokens ({share})."
+        best,
+        f"text is cut into blocks, not truncated, and {best:,} is {bound}{why}{ending}: {lost[best]:,} tokens ({share}).",
     )
 
 

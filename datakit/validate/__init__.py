@@ -14,7 +14,7 @@ from datakit.outcome import Outcome
 from datakit.summary import with_progress
 from datakit.validate.report import Report
 from datakit.validate.structure import CHECKS, Fault
-from datakit.write import STDOUT, Sink, close_books, open_sink
+from datakit.write import STDOUT, Sink, open_sink
 from registry.datasets import Layout
 from registry.errors import RowFault, UsageError, did_you_mean
 from registry.formats import LAYOUTS, READERS
@@ -75,14 +75,13 @@ def validate_rows(
             data = reach(row.data, dotted) if dotted else row.data
             _judge(row, faults_of(data, layout), sink, report)
         watch.check(", ".join(files))
-    details = {
-        "format": describe_format(layout) if layout else None,
-        "stage": stage,
-        "faults": report.as_json(),
-        "rows_with_warnings": report.num_warned_rows,
-    }
-    options = {"format": format_name, "stage": stage, "map": mapping}
-    outcome = close_books("validate", options, files, sink, details)
+        details = {
+            "format": describe_format(layout) if layout else None,
+            "stage": stage,
+            "faults": report.as_json(),
+            "rows_with_warnings": report.num_warned_rows,
+        }
+        outcome = sink.close_books("validate", {"format": format_name, "stage": stage, "map": mapping}, files, details)
     return replace(outcome, exit_code=1 if outcome.num_rejected else 0)
 
 
@@ -91,7 +90,8 @@ def faults_of(data: Mapping[str, Any], layout: Layout) -> list[Fault]:
     try:
         record = READERS[layout.formatting](data, layout)
     except RowFault as fault:
-        return [Fault(fault.field, fault.reason, "error", str(lookup(data, fault.field, ""))[:200])]
+        value = lookup(data, fault.field)
+        return [Fault(fault.field, fault.reason, "error", "" if value is None else str(value)[:200])]
     found = [fault for check in CHECKS.values() for fault in check(record)]
     return [replace(fault, field=spell_field(fault.field, record, layout, data)) for fault in found]
 
@@ -148,5 +148,3 @@ def _check_suits(layout: Layout, stage: str, where: str) -> None:
         where=where,
         mend=f"They suit --stage {' or '.join(suiting)}. Is a --map or --format missing, or another file meant?",
     )
-
-

@@ -53,15 +53,20 @@ def show_report(outcome: Outcome) -> None:
     faults = outcome.details["faults"]
     stage = outcome.details["stage"]
     say(f"format {outcome.details['format'] or 'unknown: no row can be read'}{f', for stage {stage}' if stage else ''}")
-    say(
-        f"{outcome.rows_in:,} rows: {outcome.rows_out:,} without a fault, {outcome.num_rejected:,} with errors"
-        f" ({outcome.details['rows_with_warnings']:,} of the good ones with warnings)"
-    )
+    warned = outcome.details["rows_with_warnings"]
+    warnings = f" ({warned:,} of them with warnings)" if warned else ""
+    say(f"{outcome.rows_in:,} rows: {outcome.rows_out:,} good{warnings}, {outcome.num_rejected:,} with errors")
     if not faults:
         return
     header = ("count", "level", "field", "reason", "first at")
     cells = [
-        (f"{f['count']:,}", f["level"], visible(f["field"]) or "-", visible(f["reason"]), f"{f['file']}, row {f['row']}")
+        (
+            f"{f['count']:,}",
+            f["level"],
+            visible(f["field"]) or "-",
+            visible(f["reason"]),
+            f"{f['file']}, row {f['row']}",
+        )
         for f in faults
     ]
     widths = [max(len(row[i]) for row in (header, *cells)) for i in range(len(header))]
@@ -73,7 +78,10 @@ def show_report(outcome: Outcome) -> None:
 
 
 def _line(cells: tuple[str, ...], widths: list[int], colour: str) -> str:
-    padded = [cells[0].rjust(widths[0]), *(cell.ljust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))]
+    padded = [
+        cells[0].rjust(widths[0]),
+        *(cell.ljust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)),
+    ]
     if colour:
         padded[1] = f"{colour}{padded[1]}\x1b[0m"
     return "  ".join(padded).rstrip()

@@ -71,7 +71,9 @@ def blank_answer(record: Record) -> list[Fault]:
     for index, message in enumerate(messages):
         if message.role in ("assistant", "function") and _is_blank(message.content):
             judged = isinstance(record, FeedbackRecord) and index == len(messages) - 1
-            faults.append(Fault(f"messages[{index}]", "the judged answer is empty" if judged else "the answer is empty"))
+            faults.append(
+                Fault(f"messages[{index}]", "the judged answer is empty" if judged else "the answer is empty")
+            )
     if isinstance(record, PreferenceRecord):
         for name, answer in (("chosen", record.chosen), ("rejected", record.rejected)):
             if _is_blank(answer.content):

@@ -1,0 +1,116 @@
+"""The datakit verbs as steps: the options each takes, what they read and make, and the function that runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from datakit.outcome import Outcome
+from datakit.pipeline.things import Thing, entry_and_data, entry_of, thing
+
+Options = Mapping[str, Any]
+
+# verb -> option -> what its value may be (see CHECKS in datakit.pipeline.options); the names are the command line's
+OPTIONS: dict[str, dict[str, str]] = {
+    "convert": {
+        "src": "sources", "out": "output", "from": "format", "to": "target", "map": "pairs", "fill": "pairs",
+        "limit": "count", "rejects": "output", "strict": "flag",
+    },
+    "validate": {
+        "src": "sources", "format": "format", "stage": "stage", "map": "pairs", "clean": "output", "rejects": "output",
+        "strict": "flag",
+    },
+    "stats": {
+        "src": "sources", "model": "input", "dataset": "names", "dataset_dir": "folder", "template": "template",
+        "stage": "stage", "target": "share", "plot": "output", "html": "output",
+    },
+    "register": {
+        "src": "source", "name": "text", "dataset_dir": "folder", "columns": "pairs", "tags": "pairs",
+        "formatting": "formatting", "ranking": "flag", "replace": "flag",
+    },
+}  # fmt: skip
+REQUIRED = {"convert": ("src", "out"), "validate": ("src",), "stats": ("model",), "register": ("src", "name")}
+DATA_DIR = "data"  # where dataset_info.json is looked for when nothing else is said, as on the command line
+
+
+def inputs_of(verb: str, options: Options) -> list[Thing]:
+    """What a datakit step reads."""
+    found: list[Thing] = []
+    for name, value in options.items():
+        kind = OPTIONS[verb][name]
+        if kind in ("sources", "source"):
+            found += [thing(path, "data") for path in ([value] if isinstance(value, str) else value)]
+        elif kind == "input":
+            found.append(thing(value))
+    for name in options.get("dataset", ()):
+        found += entry_and_data(options.get("dataset_dir", DATA_DIR), name)
+    return found
+
+
+def outputs_of(verb: str, options: Options) -> list[Thing]:
+    """What a datakit step is sure to make."""
+    found = [thing(value) for name, value in options.items() if OPTIONS[verb][name] == "output" and name != "rejects"]
+    if verb == "register":
+        found.append(entry_of(options.get("dataset_dir", DATA_DIR), options["name"]))
+    return found
+
+
+def _convert(options: Options) -> Outcome:
+    from datakit.convert import convert_rows
+
+    return convert_rows(
+        options["src"], options["out"], from_format=options.get("from", "auto"), to_format=options.get("to", "keep"),
+        mapping=options.get("map", {}), fill=options.get("fill", {}), limit=options.get("limit"),
+        rejects=_path(options.get("rejects")), strict=options.get("strict", False),
+    )  # fmt: skip
+
+
+def _validate(options: Options) -> Outcome:
+    from datakit.validate import validate_rows
+
+    return validate_rows(
+        options["src"], format_name=options.get("format", "auto"), stage=options.get("stage"), mapping=options.get("map", {}),
+        clean=_path(options.get("clean")), rejects=_path(options.get("rejects")),
+    )  # fmt: skip
+
+
+def _stats(options: Options) -> Outcome:
+    from datakit.stats import measure_rows
+    from datakit.stats.report import summarize, write_files
+
+    measured = measure_rows(
+        options.get("src", []), model=Path(options["model"]), dataset=",".join(options.get("dataset", ())) or None,
+        dataset_dir=Path(options.get("dataset_dir", DATA_DIR)), template=options.get("template"),
+        stage=options.get("stage", "sft"), target=options.get("target", 0.99),
+    )  # fmt: skip
+    summary = summarize(measured)
+    written = write_files(measured, summary, plot=_path(options.get("plot")), html=_path(options.get("html")))
+    ledger = measured.account.ledger
+    return Outcome(
+        "stats", ledger.rows_in, ledger.rows_out, dict(ledger.rejected), tuple(written),
+        details={"suggested_cutoff_len": summary["suggested_cutoff_len"], "reason": summary["reason"]},
+    )  # fmt: skip
+
+
+def _register(options: Options) -> Outcome:
+    from datakit.register import register_dataset
+
+    return register_dataset(
+        Path(options["src"]), options["name"], Path(options.get("dataset_dir", DATA_DIR)), columns=options.get("columns", {}),
+        tags=options.get("tags", {}), formatting=options.get("formatting"), ranking=options.get("ranking", False),
+        replace=options.get("replace", False),
+    )  # fmt: skip
+
+
+def _path(value: str | None) -> Path | None:
+    return Path(value) if value is not None else None
+
+
+# verb -> function that runs it in this process, in the pipeline's folder
+STEPS: dict[str, Callable[[Options], Outcome]] = {
+    "convert": _convert,  # rows of any kind to another
+    "validate": _validate,  # faults of every row; the clean ones aside
+    "stats": _stats,  # token lengths, a cutoff_len
+    "register": _register,  # an entry in dataset_info.json
+}

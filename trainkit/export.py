@@ -1,0 +1,105 @@
+"""Export: adapters merged into the base and written as one ordinary model folder, checked after the merge."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from registry.atomic import atomic_folder
+from registry.errors import StoppedError, UsageError
+from registry.manifest import Ledger, build_manifest, manifest_path, write_manifest
+from registry.tokenizer import open_tokenizer
+from trainkit.chat_template import chat_template_of
+from trainkit.checkpoint import save_weights
+from trainkit.config import ModelConfig, RunConfig
+from trainkit.model import DTYPES, _loaded, check_room, load_base, merge_adapters, model_folder, tokenizer_to_save
+from trainkit.preflight import check_writable
+
+log = logging.getLogger("tunekit")
+
+PROBE_LENGTH = 16  # tokens of the sequence on which merged and unmerged logits are compared
+TOLERANCE = 1e-3  # largest difference of float32 logits that rounding in the merge explains
+
+
+def export_model(config: RunConfig) -> dict[str, Any]:
+    """Merge and write ``export_dir``, whole or not at all; an earlier export of ours there is replaced.
+
+    Raises ``UsageError`` where the folder holds anything else, ``StoppedError`` where the merged model differs.
+    """
+    if not config.export.export_dir:
+        raise UsageError('"export_dir" is missing: name the folder for the merged model', where=config.source)
+    target = Path(config.export.export_dir)
+    check_writable(target)
+    if target.is_dir() and any(target.iterdir()) and not manifest_path(target).is_file():
+        raise UsageError("the folder is not empty, and no earlier export", where=str(target), mend="Choose another export_dir.")
+    adapters = list(config.model.adapter_name_or_path or ())
+    source = tokenizer_folder(config.model)
+    tokenizer, _ = open_tokenizer(source, config.data.template, default_system=config.data.default_system)
+    # Merged in float32 and rounded once: merging in bfloat16 would round every adapter's product too.
+    model = load_base(config.model, torch.float32)
+    check_room(model, tokenizer)
+    model, difference = _merge_checked(model, adapters)
+    dtype = _dtype(config)
+    model = model.to(dtype)
+    model.config.use_cache = True  # type: ignore[union-attr]
+    chat_template = chat_template_of(config.data.template, tokenizer, config.data.default_system)
+    saved_tokenizer = tokenizer_to_save(config.model, tokenizer, source, chat_template)
+    with atomic_folder(target) as folder:
+        save_weights(folder, model, saved_tokenizer, max_shard_size=f"{config.export.export_size}GB")
+    facts = {
+        "export_dir": str(target),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "dtype": str(dtype).removeprefix("torch."),
+        "adapters": adapters,
+        "largest_logit_difference": difference,
+    }
+    manifest = build_manifest("trainkit export", config.flat(), [], Ledger())
+    write_manifest(target, manifest | facts)
+    return {"command": "export", "outputs": [str(target)], **facts}
+
+
+def tokenizer_folder(settings: ModelConfig) -> Path:
+    """Where the tokenizer is taken from: the last adapter's folder where it holds one (with what training added to
+    it and the chat template it was trained with), else the model's."""
+    for adapter in reversed(settings.adapter_name_or_path or ()):
+        if (Path(adapter) / "tokenizer.json").is_file():
+            return Path(adapter)
+    return model_folder(settings)
+
+
+def _dtype(config: RunConfig) -> torch.dtype:
+    """``infer_dtype`` where it is set, else what the base's weights were saved in."""
+    if config.model.infer_dtype != "auto":
+        return DTYPES[config.model.infer_dtype]
+    from transformers import AutoConfig
+
+    name = config.model.model_name_or_path
+    found = _loaded(name, lambda: AutoConfig.from_pretrained(name, trust_remote_code=config.model.trust_remote_code))
+    dtype = getattr(found, "dtype", None)
+    return getattr(torch, dtype) if isinstance(dtype, str) else dtype or torch.float32
+
+
+@torch.no_grad()
+def _merge_checked(model: nn.Module, adapters: list[str]) -> tuple[nn.Module, float | None]:
+    """The merged model, and by how much its logits differ from those of base and adapter apart."""
+    if not adapters:
+        return model, None
+    from peft import PeftModel
+
+    model = merge_adapters(model, adapters[:-1]).eval()
+    unmerged = _loaded(adapters[-1], lambda: PeftModel.from_pretrained(model, adapters[-1]).eval())
+    probe = torch.arange(PROBE_LENGTH)[None] % model.get_input_embeddings().weight.shape[0]  # type: ignore[operator, union-attr]
+    before = unmerged(input_ids=probe).logits
+    merged = unmerged.merge_and_unload()
+    difference = float((merged(input_ids=probe).logits - before).abs().max())
+    if not difference <= TOLERANCE * max(1.0, float(before.abs().max())):
+        raise StoppedError(
+            f"the merged model's logits differ from the adapter's by {difference:.3g}; nothing was written",
+            mend="Export with infer_dtype: float32; if that does not help, please report it.",
+        )
+    log.info("merged; the largest difference of a logit is %.1e", difference)
+    return merged, difference

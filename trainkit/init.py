@@ -1,0 +1,118 @@
+"""A small model from scratch: random weights and a byte-level BPE tokenizer, as an ordinary Hugging Face folder."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from registry.atomic import atomic_folder
+from registry.errors import RowFault, UsageError
+from registry.formats import READERS, detect
+from registry.manifest import Ledger, build_manifest, manifest_path, write_manifest
+from registry.records import PreferenceRecord, TextRecord
+from registry.rows import BadRow, Row, read_rows
+from registry.templates import load_template
+from trainkit.chat_template import to_jinja
+from trainkit.model import quiet_libraries
+from trainkit.init_plan import END_OF_TEXT, ModelPlan, special_tokens
+
+log = logging.getLogger("tunekit")
+
+# Words with the space before them, single digits, runs of other signs: the split that GPT-4's and Qwen's BPE use.
+WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+
+def init_model(folder: Path, data: Sequence[str], plan: ModelPlan, *, seed: int, force: bool) -> dict[str, Any]:
+    """Train the tokenizer on ``data``, draw the weights, write the folder whole or not at all.
+
+    Raises ``UsageError`` where the folder holds something and ``force`` is not given.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError("is a file, and a folder is needed", where=str(folder))
+    if folder.is_dir() and any(folder.iterdir()) and not force:
+        raise UsageError("the folder is not empty", where=str(folder), mend="Choose another, or add --force to replace it.")
+    quiet_libraries()
+    ledger = Ledger()
+    tokenizer = _train_tokenizer(data, plan, ledger)
+    model = _draw_model(plan, tokenizer, seed)
+    with atomic_folder(folder) as made:
+        model.save_pretrained(made)
+        tokenizer.save_pretrained(made)
+    numbers = {"parameters": sum(p.numel() for p in model.parameters()), "vocab_size": len(tokenizer)}
+    manifest = build_manifest("trainkit init", {"seed": seed, "plan": repr(plan)}, sorted(ledger.by_file), ledger)
+    write_manifest(folder, manifest | numbers)
+    counts = {key: manifest[key] for key in ("rows_in", "rows_out", "rejected")}
+    return {"command": "init", "outputs": [str(folder)], **counts, **numbers, "manifest": str(manifest_path(folder))}
+
+
+def _texts(data: Sequence[str], ledger: Ledger) -> Iterator[str]:
+    """Every text of every row: a record's turns where the row is one, else all strings in it."""
+    for row in read_rows(data):
+        ledger.read(row.file)
+        if isinstance(row, BadRow):
+            ledger.rejected[row.reason] += 1
+            continue
+        ledger.rows_out += 1
+        yield from _texts_of(row)
+
+
+def _texts_of(row: Row) -> list[str]:
+    layout = detect(row.data)
+    if layout is not None:
+        try:
+            record = READERS[layout.formatting](row.data, layout)
+        except RowFault:
+            return []
+        if isinstance(record, TextRecord):
+            return [record.text]
+        turns = (*record.prompt, record.chosen, record.rejected) if isinstance(record, PreferenceRecord) else record.messages
+        return [record.system, *(turn.content for turn in turns)]
+    return [value for value in row.data.values() if isinstance(value, str)]
+
+
+def _train_tokenizer(data: Sequence[str], plan: ModelPlan, ledger: Ledger) -> Any:
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    template = load_template(plan.template)
+    special, eos, bos = special_tokens(template)
+    backend = Tokenizer(models.BPE())
+    backend.normalizer = normalizers.NFC()
+    split = pre_tokenizers.Split(Regex(WORDS), behavior="isolated")
+    backend.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=plan.vocab_size, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    backend.train_from_iterator(_texts(data, ledger), trainer)
+    if backend.get_vocab_size() < plan.vocab_size:
+        log.info("the rows give %d tokens, fewer than the %d asked for", backend.get_vocab_size(), plan.vocab_size)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token=eos, pad_token=END_OF_TEXT, bos_token=bos, model_max_length=plan.max_length
+    )
+    tokenizer.chat_template = to_jinja(template)
+    return tokenizer
+
+
+def _draw_model(plan: ModelPlan, tokenizer: Any, seed: int) -> Any:
+    from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
+
+    config = {"qwen2": Qwen2Config, "llama": LlamaConfig}[plan.arch](
+        vocab_size=-(-len(tokenizer) // 8) * 8,
+        hidden_size=plan.hidden_size,
+        intermediate_size=plan.intermediate_size,
+        num_hidden_layers=plan.layers,
+        num_attention_heads=plan.heads,
+        num_key_value_heads=plan.heads,
+        max_position_embeddings=plan.max_length,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    torch.manual_seed(seed)
+    return AutoModelForCausalLM.from_config(config)
