@@ -18,7 +18,7 @@ lint: $(VENV)/.dev-ready
 	$(BIN)/ruff format --check .
 
 types: $(VENV)/.dev-ready
-	$(BIN)/pyright
+	$(BIN)/mypy
 
 check: lint types test
 

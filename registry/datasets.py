@@ -101,7 +101,18 @@ class DatasetEntry:
 
 
 HUB_KEYS = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
-ENTRY_KEYS = (*HUB_KEYS, "file_name", "formatting", "ranking", "subset", "split", "folder", "num_samples", "columns", "tags")
+ENTRY_KEYS = (
+    *HUB_KEYS,
+    "file_name",
+    "formatting",
+    "ranking",
+    "subset",
+    "split",
+    "folder",
+    "num_samples",
+    "columns",
+    "tags",
+)
 
 
 def read_dataset_info(dataset_dir: str | Path) -> dict[str, Any]:
@@ -148,10 +159,14 @@ def parse_entry(name: str, raw: Any, folder: Path) -> DatasetEntry:
     if not isinstance(raw, Mapping):
         raise UsageError("an entry must be an object", where=where)
     faults: list[str] = []
-    warnings = [f'unknown key "{key}" is ignored. {did_you_mean(key, ENTRY_KEYS)}' for key in raw if key not in ENTRY_KEYS]
+    warnings = [
+        f'unknown key "{key}" is ignored. {did_you_mean(key, ENTRY_KEYS)}' for key in raw if key not in ENTRY_KEYS
+    ]
     formatting = raw.get("formatting", "alpaca")
     if formatting not in FORMATTINGS:
-        faults.append(f'"formatting" is "{formatting}"; known: {", ".join(FORMATTINGS)}. {did_you_mean(str(formatting), FORMATTINGS)}')
+        faults.append(
+            f'"formatting" is "{formatting}"; known: {", ".join(FORMATTINGS)}. {did_you_mean(str(formatting), FORMATTINGS)}'
+        )
         formatting = "alpaca"
     columns = _parse_part(raw, "columns", COLUMN_KEYS, Columns, faults)
     tags = _parse_part(raw, "tags", TAG_KEYS, Tags, faults)
@@ -218,7 +233,9 @@ def write_entry(name: str, entry: Mapping[str, Any], dataset_dir: str | Path, *,
         known = read_dataset_info(folder) if path.exists() else {}
         if name in known and not replace and known[name] != dict(entry):
             raise UsageError(
-                f'the name "{name}" is taken by another entry', where=str(path), mend="Add --replace, or choose another name."
+                f'the name "{name}" is taken by another entry',
+                where=str(path),
+                mend="Add --replace, or choose another name.",
             )
         known[name] = dict(entry)
         write_json(path, known)

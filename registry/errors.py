@@ -1,11 +1,11 @@
 """The errors that all packages raise: what is wrong, where, how to mend it, and the exit code it ends with.
 
-    TunekitError              4  a fault of ours, unless a subclass says otherwise
-    ├── UsageError            2  wrong usage, config or input file
-    ├── DataError             1  the data has faults
-    ├── StoppedError          3  stopped early; the message names the command that goes on
-    └── StoppedByUser       130  stopped by Ctrl-C or SIGTERM after saving
-    Interrupted (BaseException) 130  Ctrl-C or SIGTERM in the middle of something; what was there before is intact
+TunekitError              4  a fault of ours, unless a subclass says otherwise
+├── UsageError            2  wrong usage, config or input file
+├── DataError             1  the data has faults
+├── StoppedError          3  stopped early; the message names the command that goes on
+└── StoppedByUser       130  stopped by Ctrl-C or SIGTERM after saving
+Interrupted (BaseException) 130  Ctrl-C or SIGTERM in the middle of something; what was there before is intact
 """
 
 from __future__ import annotations

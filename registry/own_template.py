@@ -24,7 +24,9 @@ class OwnTemplate:
 
     efficient_eos = False
 
-    def __init__(self, source: str, *, bos_token: str = "", eos_token: str = "", default_system: str | None = None) -> None:
+    def __init__(
+        self, source: str, *, bos_token: str = "", eos_token: str = "", default_system: str | None = None
+    ) -> None:
         """Compile ``source``. Raises ``UsageError`` where it is not a template."""
         from jinja2 import TemplateError
         from jinja2.sandbox import ImmutableSandboxedEnvironment

@@ -230,7 +230,9 @@ def _read_json_values(file: str, handle: BinaryIO, *, in_array: bool) -> Iterato
         escaped = _ESCAPED_BYTES.search(raw)
         if escaped:
             reason = f"invalid UTF-8: byte 0x{ord(escaped.group()) - 0xDC00:02x}"
-            yield BadRow(file, number, reason, raw.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
+            yield BadRow(
+                file, number, reason, raw.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            )
         elif isinstance(value, dict):
             yield Row(file, number, value)
         else:
@@ -259,7 +261,9 @@ def _read_csv(file: str, handle: BinaryIO, delimiter: str) -> Iterator[Row | Bad
         except StopIteration:
             return
         except csv.Error as error:
-            raise UsageError(f"not {'TSV' if delimiter != ',' else 'CSV'}: {error}", where=f"{file}, line {reader.line_num}") from None
+            raise UsageError(
+                f"not {'TSV' if delimiter != ',' else 'CSV'}: {error}", where=f"{file}, line {reader.line_num}"
+            ) from None
         if not cells:
             continue
         number += 1

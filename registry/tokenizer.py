@@ -144,7 +144,9 @@ def open_tokenizer(
     tokenizer._complete()
     if not tokenizer.chat_template:
         raise UsageError(
-            "the tokenizer has no chat template of its own", where=str(folder), mend='Set a template, e.g. "template: default".'
+            "the tokenizer has no chat template of its own",
+            where=str(folder),
+            mend='Set a template, e.g. "template: default".',
         )
     own = OwnTemplate(
         tokenizer.chat_template,
@@ -158,7 +160,9 @@ def open_tokenizer(
 def model_limit(folder: str | Path) -> int | None:
     """The longest sequence the model's config (or else its tokenizer's) allows, in tokens; None where neither says."""
     config = _read_json(Path(folder) / "config.json")
-    limit = config.get("max_position_embeddings") or _read_json(Path(folder) / "tokenizer_config.json").get("model_max_length")
+    limit = config.get("max_position_embeddings") or _read_json(Path(folder) / "tokenizer_config.json").get(
+        "model_max_length"
+    )
     return int(limit) if isinstance(limit, int | float) and 0 < limit < 10**9 else None
 
 

@@ -22,7 +22,9 @@ class Chat:
 
     def __init__(self, config: RunConfig, *, system: str | None) -> None:
         source = tokenizer_folder(config.model)
-        self.tokenizer, self.renderer = open_tokenizer(source, config.data.template, default_system=config.data.default_system)
+        self.tokenizer, self.renderer = open_tokenizer(
+            source, config.data.template, default_system=config.data.default_system
+        )
         device = torch.device("cuda" if torch.cuda.is_available() and not config.loop.use_cpu else "cpu")
         auto = torch.bfloat16 if device.type == "cuda" else torch.float32
         dtype = DTYPES.get(config.model.infer_dtype, auto)
@@ -51,7 +53,9 @@ def answer_once(config: RunConfig, prompt: str, *, system: str | None, json: boo
         raise UsageError("the prompt is empty")
     found = Chat(config, system=system).ask(question)
     if json:
-        print_json({"prompt": question, "answer": found.text, **{k: v for k, v in asdict(found).items() if k != "text"}})
+        print_json(
+            {"prompt": question, "answer": found.text, **{k: v for k, v in asdict(found).items() if k != "text"}}
+        )
     else:
         print(found.text)
 

@@ -8,7 +8,6 @@ import logging
 from registry.errors import RowFault, UsageError
 from registry.own_template import OwnTemplate
 from registry.records import Message
-from registry.render import SlotRenderer
 from registry.templates import Slot, Template, load_template
 from registry.tokenizer import Tokenizer
 
@@ -32,7 +31,10 @@ def chat_template_of(name: str | None, tokenizer: Tokenizer, default_system: str
     if tokenizer.chat_template and _spells(made, tokenizer) == _spells(tokenizer.chat_template, tokenizer):
         return None
     if tokenizer.chat_template:
-        log.info("the tokenizer's own chat template spells conversations differently; the saved one is made from template %s", name)
+        log.info(
+            "the tokenizer's own chat template spells conversations differently; the saved one is made from template %s",
+            name,
+        )
     return made
 
 
@@ -61,7 +63,11 @@ def to_jinja(template: Template, default_system: str | None = None) -> str:
         *([] if in_user else [f"{{%- if system_message -%}}{{{{- {system} -}}}}{{%- endif -%}}"]),
         "{%- for message in messages -%}",
         "{%- set content = message['content'] -%}",
-        *([f"{{%- if loop.first and system_message -%}}{{%- set content = ({system}) + content -%}}{{%- endif -%}}"] if in_user else []),
+        *(
+            [f"{{%- if loop.first and system_message -%}}{{%- set content = ({system}) + content -%}}{{%- endif -%}}"]
+            if in_user
+            else []
+        ),
         "{%- if message['role'] == 'user' -%}",
         f"{{{{- {_expression(template.user, 'content')} -}}}}",
         "{%- elif message['role'] == 'tool' -%}",
@@ -82,5 +88,9 @@ def _expression(slots: tuple[Slot, ...], content: str) -> str:
             parts.append(slot.of if slot.of else json.dumps(slot.text, ensure_ascii=False))
             continue
         before, placed, after = slot.replace("{{idx}}", "0").partition("{{content}}")
-        parts += [json.dumps(text, ensure_ascii=False) if text is not None else content for text in (before, None if placed else "", after) if text != ""]
+        parts += [
+            json.dumps(text, ensure_ascii=False) if text is not None else content
+            for text in (before, None if placed else "", after)
+            if text != ""
+        ]
     return " + ".join(parts) or '""'

@@ -45,7 +45,9 @@ class Checkpoint:
 
 def save_weights(folder: Path, model: nn.Module, tokenizer: Any, *, max_shard_size: str = "5GB") -> None:
     """The model (or adapter) and its tokenizer, in Hugging Face layout. Raises ``StoppedError`` on a full disk."""
-    options: dict[str, Any] = {"save_embedding_layers": False} if hasattr(model, "peft_config") else {"max_shard_size": max_shard_size}
+    options: dict[str, Any] = (
+        {"save_embedding_layers": False} if hasattr(model, "peft_config") else {"max_shard_size": max_shard_size}
+    )
     _or_full_disk(folder, lambda: model.save_pretrained(folder, **options))  # type: ignore[operator]
     _or_full_disk(folder, lambda: tokenizer.save_pretrained(folder))
 
@@ -73,7 +75,11 @@ def save_checkpoint(
             _or_full_disk(folder, lambda: save_file(_optimizer_tensors(optimizer, trainable), folder / OPTIMIZER))
             _or_full_disk(folder, lambda: save_file(dict(random_state), folder / RANDOM))
         (folder / STATE).write_text(json.dumps(dict(state), indent=2), encoding="utf-8")
-        files = {str(p.relative_to(folder)): {"bytes": p.stat().st_size, "sha256": sha256_of(p)} for p in sorted(folder.rglob("*")) if p.is_file()}
+        files = {
+            str(p.relative_to(folder)): {"bytes": p.stat().st_size, "sha256": sha256_of(p)}
+            for p in sorted(folder.rglob("*"))
+            if p.is_file()
+        }
         manifest = {"format_version": FORMAT_VERSION, "step": step, "files": files}
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
     return target
@@ -93,7 +99,9 @@ def _or_full_disk(folder: Path, write) -> None:  # type: ignore[no-untyped-def]
         raise
 
 
-def _optimizer_tensors(optimizer: torch.optim.Optimizer, trainable: Sequence[tuple[str, nn.Parameter]]) -> dict[str, torch.Tensor]:
+def _optimizer_tensors(
+    optimizer: torch.optim.Optimizer, trainable: Sequence[tuple[str, nn.Parameter]]
+) -> dict[str, torch.Tensor]:
     return {
         f"{name}|{key}": value.detach().cpu().contiguous()
         for name, parameter in trainable
@@ -101,14 +109,19 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer, trainable: Sequence[tup
     }
 
 
-def load_optimizer(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer, trainable: Sequence[tuple[str, nn.Parameter]]) -> None:
+def load_optimizer(
+    checkpoint: Checkpoint, optimizer: torch.optim.Optimizer, trainable: Sequence[tuple[str, nn.Parameter]]
+) -> None:
     """Put the saved moments back, by parameter name. Raises ``UsageError`` where the names do not match."""
     tensors = load_file(checkpoint.path / OPTIMIZER)
     for name, parameter in trainable:
         state = {key.rpartition("|")[2]: value for key, value in tensors.items() if key.rpartition("|")[0] == name}
         if not state:
             raise UsageError(f'the optimizer state has nothing for "{name}"', where=str(checkpoint.path))
-        optimizer.state[parameter] = {k: v if k == "step" and v.ndim == 0 and parameter.device.type == "cpu" else v.to(parameter.device) for k, v in state.items()}
+        optimizer.state[parameter] = {
+            k: v if k == "step" and v.ndim == 0 and parameter.device.type == "cpu" else v.to(parameter.device)
+            for k, v in state.items()
+        }
 
 
 def load_random_state(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
@@ -125,7 +138,9 @@ def open_checkpoint(path: Path) -> Checkpoint:
     except (json.JSONDecodeError, UnicodeDecodeError):
         raise UsageError(f"{MANIFEST} is damaged", where=str(path)) from None
     if manifest.get("format_version") != FORMAT_VERSION:
-        raise UsageError(f"checkpoint format {manifest.get('format_version')} is not read by this version", where=str(path))
+        raise UsageError(
+            f"checkpoint format {manifest.get('format_version')} is not read by this version", where=str(path)
+        )
     for name, facts in manifest["files"].items():
         file = path / name
         if not file.is_file() or file.stat().st_size != facts["bytes"] or sha256_of(file) != facts["sha256"]:
@@ -135,7 +150,11 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 def list_checkpoints(root: Path) -> list[Path]:
     """Checkpoint folders by step, newest first, whole or not."""
-    found = [(int(m.group(1)), p) for p in root.iterdir() if p.is_dir() and (m := NAME.fullmatch(p.name))] if root.is_dir() else []
+    found = (
+        [(int(m.group(1)), p) for p in root.iterdir() if p.is_dir() and (m := NAME.fullmatch(p.name))]
+        if root.is_dir()
+        else []
+    )
     return [path for _, path in sorted(found, reverse=True)]
 
 

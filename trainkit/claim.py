@@ -39,10 +39,12 @@ def claim_folder(config: RunConfig, *, fresh: bool) -> Claim:
     folder = Path(config.output_dir or "")
     check_writable(folder)
     if isinstance(config.resume_from_checkpoint, str):
-        checkpoint = open_checkpoint(Path(config.resume_from_checkpoint))
-        if not checkpoint.resumable:
-            raise UsageError("holds no optimizer state (save_only_model), so it cannot be resumed", where=str(checkpoint.path))
-        return Claim(folder, checkpoint, None)
+        named = open_checkpoint(Path(config.resume_from_checkpoint))
+        if not named.resumable:
+            raise UsageError(
+                "holds no optimizer state (save_only_model), so it cannot be resumed", where=str(named.path)
+            )
+        return Claim(folder, named, None)
     held = sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")) if folder.is_dir() else []
     record = read_record(folder)
     may_overwrite = fresh or config.overwrite_output_dir
@@ -62,10 +64,16 @@ def claim_folder(config: RunConfig, *, fresh: bool) -> Claim:
         )
     if record["fingerprint"] == config.fingerprint():
         raise UsageError(
-            "a finished run of this very config is here", where=str(folder), mend="Choose another output_dir, or add --fresh to train it again."
+            "a finished run of this very config is here",
+            where=str(folder),
+            mend="Choose another output_dir, or add --fresh to train it again.",
         )
     now, then = config.flat(), record.get("config", {})
-    changed = [f"{k}: {then.get(k)} → {now[k]}" for k in now if now[k] != then.get(k) and k not in ("overwrite_output_dir", "output_dir")]
+    changed = [
+        f"{k}: {then.get(k)} → {now[k]}"
+        for k in now
+        if now[k] != then.get(k) and k not in ("overwrite_output_dir", "output_dir")
+    ]
     raise UsageError(
         f"a run of another config is here; what differs: {'; '.join(changed[:6])}",
         where=str(folder),
@@ -77,7 +85,9 @@ def check_same_data(claim: Claim, digest: str) -> None:
     """Raise ``UsageError`` where an unfinished run was begun on other data: its order and losses would not go on."""
     if claim.unfinished and claim.checkpoint and claim.unfinished.get("data") != digest:
         raise UsageError(
-            "the data has changed since this unfinished run began", where=str(claim.folder), mend="Add --fresh to start over with the new data."
+            "the data has changed since this unfinished run began",
+            where=str(claim.folder),
+            mend="Add --fresh to start over with the new data.",
         )
 
 

@@ -19,7 +19,9 @@ app = typer.Typer(
 )
 
 Config = Annotated[Path, typer.Argument(help="Run config: YAML or JSON with LLaMA-Factory's keys.", show_default=False)]
-Overrides = Annotated[list[str] | None, typer.Argument(help="key=value: beats what the config says.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="key=value: beats what the config says.", show_default=False)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors on stderr.")]
 
@@ -28,7 +30,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and er
 def run(
     config: Config,
     overrides: Overrides = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start over even where an unfinished run could go on.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start over even where an unfinished run could go on.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -43,21 +47,31 @@ def run(
         print_json(result.as_json())
     elif not quiet:
         first, last = result.first_loss, result.last_loss
-        print(f"loss {first:.4f} → {last:.4f}; the model is in {result.folder}" if first and last else f"done: {result.folder}")
+        print(
+            f"loss {first:.4f} → {last:.4f}; the model is in {result.folder}"
+            if first and last
+            else f"done: {result.folder}"
+        )
 
 
 @app.command(no_args_is_help=True)
 def init(
     folder: Annotated[Path, typer.Argument(help="Where the new model goes.", show_default=False)],
-    data: Annotated[list[str], typer.Option("--data", help="Rows to train the tokenizer on. Repeatable.", show_default=False)],
+    data: Annotated[
+        list[str], typer.Option("--data", help="Rows to train the tokenizer on. Repeatable.", show_default=False)
+    ],
     arch: Annotated[str, typer.Option("--arch", help="llama or qwen2.")] = "qwen2",
     size: Annotated[str, typer.Option("--size", help="tiny, small, medium or base: sets what is not given.")] = "tiny",
-    vocab_size: Annotated[int | None, typer.Option("--vocab-size", min=300, help="Tokens of the byte-level BPE.")] = None,
+    vocab_size: Annotated[
+        int | None, typer.Option("--vocab-size", min=300, help="Tokens of the byte-level BPE.")
+    ] = None,
     hidden_size: Annotated[int | None, typer.Option("--hidden-size", min=8, help="Width of the model.")] = None,
     layers: Annotated[int | None, typer.Option("--layers", min=1, help="Number of layers.")] = None,
     heads: Annotated[int | None, typer.Option("--heads", min=1, help="Attention heads a layer.")] = None,
     max_length: Annotated[int | None, typer.Option("--max-length", min=16, help="Longest sequence, in tokens.")] = None,
-    template: Annotated[str, typer.Option("--template", help="Chat template whose special tokens it gets.")] = "qwen3_nothink",
+    template: Annotated[
+        str, typer.Option("--template", help="Chat template whose special tokens it gets.")
+    ] = "qwen3_nothink",
     seed: Annotated[int, typer.Option("--seed", help="Seed of the random weights.")] = 42,
     force: Annotated[bool, typer.Option("--force", help="Replace a folder that is there.")] = False,
     json: Json = False,
@@ -68,7 +82,14 @@ def init(
     from trainkit.init_plan import plan_model
 
     plan = plan_model(
-        arch, size, vocab_size=vocab_size, hidden_size=hidden_size, layers=layers, heads=heads, max_length=max_length, template=template
+        arch,
+        size,
+        vocab_size=vocab_size,
+        hidden_size=hidden_size,
+        layers=layers,
+        heads=heads,
+        max_length=max_length,
+        template=template,
     )
     _need_training_packages()
     from trainkit.init import init_model
@@ -102,9 +123,13 @@ def export(
 
 @app.command(no_args_is_help=True)
 def chat(
-    model: Annotated[Path, typer.Argument(help="A model folder, an adapter folder, or a run config (YAML).", show_default=False)],
+    model: Annotated[
+        Path, typer.Argument(help="A model folder, an adapter folder, or a run config (YAML).", show_default=False)
+    ],
     overrides: Overrides = None,
-    prompt: Annotated[str | None, typer.Option("--prompt", help="Ask this and leave; without it, talk. - reads stdin.")] = None,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", help="Ask this and leave; without it, talk. - reads stdin.")
+    ] = None,
     system: Annotated[str | None, typer.Option("--system", help="System message.")] = None,
     greedy: Annotated[bool, typer.Option("--greedy", help="Always take the likeliest token.")] = False,
     json: Json = False,
@@ -127,7 +152,9 @@ def chat(
 @app.command(no_args_is_help=True)
 def encode(
     config: Config,
-    out: Annotated[Path, typer.Option("-o", "--out", help="JSON lines to write, one example each.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="JSON lines to write, one example each.", show_default=False)
+    ],
     overrides: Overrides = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -187,9 +214,14 @@ def _need_training_packages() -> None:
 
     from registry.errors import UsageError
 
-    missing = [name for name in ("torch", "transformers", "peft", "safetensors") if importlib.util.find_spec(name) is None]
+    missing = [
+        name for name in ("torch", "transformers", "peft", "safetensors") if importlib.util.find_spec(name) is None
+    ]
     if missing:
-        raise UsageError(f"training needs packages that are not installed: {', '.join(missing)}", mend='Install them:  pip install "tunekit[train]"')
+        raise UsageError(
+            f"training needs packages that are not installed: {', '.join(missing)}",
+            mend='Install them:  pip install "tunekit[train]"',
+        )
 
 
 def main() -> None:

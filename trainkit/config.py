@@ -16,7 +16,15 @@ from trainkit.keys import check_keys
 
 STAGES_BUILT = ("pt", "sft", "dpo")
 METHODS_BUILT = ("full", "lora")
-SCHEDULES_BUILT = ("linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt", "cosine_with_min_lr")
+SCHEDULES_BUILT = (
+    "linear",
+    "cosine",
+    "constant",
+    "constant_with_warmup",
+    "polynomial",
+    "inverse_sqrt",
+    "cosine_with_min_lr",
+)
 OPTIMIZERS_BUILT = ("adamw_torch", "adamw_torch_fused")
 PREF_LOSSES_BUILT = ("sigmoid",)
 
@@ -169,9 +177,17 @@ class RunConfig:
 
     def fingerprint(self) -> str:
         """A hash of everything that shapes the losses: the same for two runs that may continue each other."""
-        shaping = {k: v for k, v in asdict(self).items() if k in ("stage", "compat", "model", "data", "method", "preference", "optim")}
+        shaping = {
+            k: v
+            for k, v in asdict(self).items()
+            if k in ("stage", "compat", "model", "data", "method", "preference", "optim")
+        }
         free = ("per_device_eval_batch_size", "use_cpu")
-        shaping["loop"] = {k: v for k, v in asdict(self.loop).items() if k not in free and not k.startswith(("logging", "save", "eval"))}
+        shaping["loop"] = {
+            k: v
+            for k, v in asdict(self.loop).items()
+            if k not in free and not k.startswith(("logging", "save", "eval"))
+        }
         return hashlib.sha256(json.dumps(shaping, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     def flat(self) -> dict[str, Any]:
@@ -279,7 +295,8 @@ def combination_faults(v: Mapping[str, Any]) -> list[str]:
         "pref_loss": PREF_LOSSES_BUILT,
     }
     rules = [
-        (v[key] not in known, f'"{key}: {v[key]}" is not built yet; there is: {", ".join(known)}') for key, known in built.items()
+        (v[key] not in known, f'"{key}: {v[key]}" is not built yet; there is: {", ".join(known)}')
+        for key, known in built.items()
     ]
     rules += [
         (not v["model_name_or_path"], '"model_name_or_path" is missing: name a model folder or hub id'),
@@ -293,7 +310,10 @@ def combination_faults(v: Mapping[str, Any]) -> list[str]:
         (v["train_on_prompt"] and v["mask_history"], '"train_on_prompt" and "mask_history" exclude each other'),
         (v["stage"] != "sft" and v["train_on_prompt"], '"train_on_prompt" is for stage sft only'),
         (v["stage"] != "sft" and v["mask_history"], '"mask_history" is for stage sft only'),
-        (v["stage"] != "pt" and bool(v["packing"]), '"packing" of whole examples is not built yet; remove the key to train padded'),
+        (
+            v["stage"] != "pt" and bool(v["packing"]),
+            '"packing" of whole examples is not built yet; remove the key to train padded',
+        ),
         (not lora and bool(v["adapter_name_or_path"]), '"adapter_name_or_path" needs finetuning_type lora'),
         (not lora and v["use_rslora"], '"use_rslora" needs finetuning_type lora'),
         (not lora and v["use_dora"], '"use_dora" needs finetuning_type lora'),

@@ -22,7 +22,11 @@ def encode_to_file(config: RunConfig, out: Path) -> dict[str, Any]:
     """Write one JSON object an example: ``input_ids``, ``attention_mask`` and, but for pt, ``labels``; preference
     pairs as ``chosen_*`` and ``rejected_*``. Raises ``UsageError`` for what is no .jsonl."""
     if out.suffix != ".jsonl":
-        raise UsageError(f'"{out.suffix or out}" is not written yet', where=str(out), mend="Give the output a name that ends in .jsonl")
+        raise UsageError(
+            f'"{out.suffix or out}" is not written yet',
+            where=str(out),
+            mend="Give the output a name that ends in .jsonl",
+        )
     examples, _ = load(config)
     with atomic_file(out) as handle:
         for example in examples.train:
@@ -31,7 +35,9 @@ def encode_to_file(config: RunConfig, out: Path) -> dict[str, Any]:
     manifest = build_manifest("trainkit encode", config.flat(), sorted(examples.ledger.by_file), examples.ledger, [out])
     manifest |= {"examples": len(examples.train), "dropped_tokens": examples.dropped_tokens}
     write_manifest(out, manifest)
-    return {key: manifest[key] for key in ("rows_in", "rows_out", "rejected", "examples", "dropped_tokens")} | {"outputs": [str(out)]}
+    return {key: manifest[key] for key in ("rows_in", "rows_out", "rejected", "examples", "dropped_tokens")} | {
+        "outputs": [str(out)]
+    }
 
 
 def load(config: RunConfig) -> tuple[Examples, Tokenizer]:
@@ -40,8 +46,12 @@ def load(config: RunConfig) -> tuple[Examples, Tokenizer]:
         raise UsageError('"dataset" is missing', where=config.source)
     entries = check_places(config, weights=False)
     template = config.data.template or ("empty" if config.stage == "pt" else None)
-    tokenizer, renderer = open_tokenizer(config.model.model_name_or_path, template, default_system=config.data.default_system)
-    found = load_examples(config.stage, config.data, entries, tokenizer, renderer, seed=config.loop.seed, strict=config.strict)
+    tokenizer, renderer = open_tokenizer(
+        config.model.model_name_or_path, template, default_system=config.data.default_system
+    )
+    found = load_examples(
+        config.stage, config.data, entries, tokenizer, renderer, seed=config.loop.seed, strict=config.strict
+    )
     return found, tokenizer
 
 
@@ -51,7 +61,11 @@ def columns_of(example: AnyExample, stage: str) -> dict[str, list[int]]:
         mask = {"attention_mask": [1] * len(example.ids)}
         return {"input_ids": list(example.ids), **({} if stage == "pt" else {"labels": list(example.labels)}), **mask}
     sides = {"chosen": example.chosen, "rejected": example.rejected}
-    return {f"{name}_{part}": list(value) for name, side in sides.items() for part, value in (("input_ids", side.ids), ("labels", side.labels))}
+    return {
+        f"{name}_{part}": list(value)
+        for name, side in sides.items()
+        for part, value in (("input_ids", side.ids), ("labels", side.labels))
+    }
 
 
 def show_examples(config: RunConfig, count: int) -> None:
@@ -59,7 +73,11 @@ def show_examples(config: RunConfig, count: int) -> None:
     examples, tokenizer = load(config)
     colour = sys.stdout.isatty()
     for number, example in enumerate(examples.train[:count], start=1):
-        for name, side in (("", example),) if isinstance(example, Example) else (("chosen", example.chosen), ("rejected", example.rejected)):
+        for name, side in (
+            (("", example),)
+            if isinstance(example, Example)
+            else (("chosen", example.chosen), ("rejected", example.rejected))
+        ):
             print(f"─── example {number} {name} · {len(side.ids)} tokens, {side.num_trained} trained")
             print(coloured(side, tokenizer, colour=colour))
 

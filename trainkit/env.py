@@ -13,7 +13,12 @@ PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "pyarr
 
 def describe_environment() -> dict[str, str]:
     """Name → version, with the machine's cores and accelerator."""
-    found = {"tunekit": tool_version(), "python": platform.python_version(), "platform": platform.platform(), "cores": str(os.cpu_count())}
+    found = {
+        "tunekit": tool_version(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": str(os.cpu_count()),
+    }
     for name in PACKAGES:
         try:
             found[name] = version(name)

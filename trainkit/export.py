@@ -35,7 +35,9 @@ def export_model(config: RunConfig) -> dict[str, Any]:
     target = Path(config.export.export_dir)
     check_writable(target)
     if target.is_dir() and any(target.iterdir()) and not manifest_path(target).is_file():
-        raise UsageError("the folder is not empty, and no earlier export", where=str(target), mend="Choose another export_dir.")
+        raise UsageError(
+            "the folder is not empty, and no earlier export", where=str(target), mend="Choose another export_dir."
+        )
     adapters = list(config.model.adapter_name_or_path or ())
     source = tokenizer_folder(config.model)
     tokenizer, _ = open_tokenizer(source, config.data.template, default_system=config.data.default_system)

@@ -17,13 +17,15 @@ from registry.records import PreferenceRecord, TextRecord
 from registry.rows import BadRow, Row, read_rows
 from registry.templates import load_template
 from trainkit.chat_template import to_jinja
-from trainkit.model import quiet_libraries
 from trainkit.init_plan import END_OF_TEXT, ModelPlan, special_tokens
+from trainkit.model import quiet_libraries
 
 log = logging.getLogger("tunekit")
 
 # Words with the space before them, single digits, runs of other signs: the split that GPT-4's and Qwen's BPE use.
-WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 
 def init_model(folder: Path, data: Sequence[str], plan: ModelPlan, *, seed: int, force: bool) -> dict[str, Any]:
@@ -34,7 +36,9 @@ def init_model(folder: Path, data: Sequence[str], plan: ModelPlan, *, seed: int,
     if folder.exists() and not folder.is_dir():
         raise UsageError("is a file, and a folder is needed", where=str(folder))
     if folder.is_dir() and any(folder.iterdir()) and not force:
-        raise UsageError("the folder is not empty", where=str(folder), mend="Choose another, or add --force to replace it.")
+        raise UsageError(
+            "the folder is not empty", where=str(folder), mend="Choose another, or add --force to replace it."
+        )
     quiet_libraries()
     ledger = Ledger()
     tokenizer = _train_tokenizer(data, plan, ledger)
@@ -69,7 +73,11 @@ def _texts_of(row: Row) -> list[str]:
             return []
         if isinstance(record, TextRecord):
             return [record.text]
-        turns = (*record.prompt, record.chosen, record.rejected) if isinstance(record, PreferenceRecord) else record.messages
+        turns = (
+            (*record.prompt, record.chosen, record.rejected)
+            if isinstance(record, PreferenceRecord)
+            else record.messages
+        )
         return [record.system, *(turn.content for turn in turns)]
     return [value for value in row.data.values() if isinstance(value, str)]
 
@@ -83,10 +91,15 @@ def _train_tokenizer(data: Sequence[str], plan: ModelPlan, ledger: Ledger) -> An
     backend = Tokenizer(models.BPE())
     backend.normalizer = normalizers.NFC()
     split = pre_tokenizers.Split(Regex(WORDS), behavior="isolated")
-    backend.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=plan.vocab_size, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=plan.vocab_size,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     backend.train_from_iterator(_texts(data, ledger), trainer)
     if backend.get_vocab_size() < plan.vocab_size:

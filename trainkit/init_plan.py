@@ -46,14 +46,29 @@ def plan_model(
     """The plan of a named size with what is given in its place. Raises ``Faults`` for what cannot be built."""
     faults = []
     if arch not in ARCHITECTURES:
-        faults.append(f'unknown architecture "{arch}"; known: {", ".join(ARCHITECTURES)}. {did_you_mean(arch, ARCHITECTURES)}')
+        faults.append(
+            f'unknown architecture "{arch}"; known: {", ".join(ARCHITECTURES)}. {did_you_mean(arch, ARCHITECTURES)}'
+        )
     if size not in SIZES:
         faults.append(f'unknown size "{size}"; known: {", ".join(SIZES)}. {did_you_mean(size, SIZES)}')
     load_template(template)
-    given = {"vocab_size": vocab_size, "hidden_size": hidden_size, "layers": layers, "heads": heads, "max_length": max_length}
-    plan = replace(SIZES.get(size, SIZES["tiny"]), arch=arch, template=template, **{k: v for k, v in given.items() if v is not None})
+    given = {
+        "vocab_size": vocab_size,
+        "hidden_size": hidden_size,
+        "layers": layers,
+        "heads": heads,
+        "max_length": max_length,
+    }
+    plan = replace(
+        SIZES.get(size, SIZES["tiny"]),
+        arch=arch,
+        template=template,
+        **{k: v for k, v in given.items() if v is not None},
+    )
     if plan.hidden_size % (2 * plan.heads):
-        faults.append(f"hidden size {plan.hidden_size} cannot be shared by {plan.heads} heads: each needs an even number of columns")
+        faults.append(
+            f"hidden size {plan.hidden_size} cannot be shared by {plan.heads} heads: each needs an even number of columns"
+        )
     if faults:
         raise Faults("trainkit init", faults)
     return plan
@@ -61,7 +76,11 @@ def plan_model(
 
 def special_tokens(template: Template) -> tuple[list[str], str, str | None]:
     """The special tokens that a template's slots are spelled with, its end of sequence, and its BOS (or None)."""
-    slots = [s for role in ("prefix", "system", "user", "assistant", "observation", "function") for s in getattr(template, role)]
+    slots = [
+        s
+        for role in ("prefix", "system", "user", "assistant", "observation", "function")
+        for s in getattr(template, role)
+    ]
     found = [marker for slot in slots if isinstance(slot, str) for marker in MARKER.findall(slot)]
     bos = "<|begin_of_text|>" if any(isinstance(s, Token) and s.of == "bos_token" for s in slots) else None
     named = [s.text for s in slots if isinstance(s, Token) and s.text]

@@ -31,7 +31,7 @@ class Checked:
 def key_table() -> dict[str, dict[str, Any]]:
     """The table in ``keys.yaml``: key → type, default, status (used, accepted, refused, renamed), help, why."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return yaml.load((files(__package__) / "keys.yaml").read_text(encoding="utf-8"), Loader=loader)  # noqa: S506
+    return yaml.load((files(__package__) / "keys.yaml").read_text(encoding="utf-8"), Loader=loader)
 
 
 def check_keys(raw: Mapping[str, Any], lines: Mapping[str, int] | None = None) -> Checked:
@@ -55,7 +55,7 @@ def check_keys(raw: Mapping[str, Any], lines: Mapping[str, int] | None = None) -
             if table[new]["status"] != "used" or new in raw:
                 faults.append(f'{at}"{key}" is now called "{new}"')
                 continue
-            notes.append(f'{key} is now called {new}; it is read as that')
+            notes.append(f"{key} is now called {new}; it is read as that")
             key, spec, status = new, table[new], table[new]["status"]
         if status == "refused":
             if not _harmless(value, spec):
@@ -100,7 +100,9 @@ def coerce(key: str, value: Any, spec: Mapping[str, Any]) -> Any:
     value = _typed(key, value, kind)
     choices = spec.get("choices")
     if choices and value not in choices:
-        raise ValueError(f'"{value}" is not one of {", ".join(map(str, choices))}. {did_you_mean(str(value), map(str, choices))}'.rstrip())
+        raise ValueError(
+            f'"{value}" is not one of {", ".join(map(str, choices))}. {did_you_mean(str(value), map(str, choices))}'.rstrip()
+        )
     low, high = spec.get("min"), spec.get("max")
     if isinstance(value, int | float) and not isinstance(value, bool):
         if value != value or (low is not None and value < low):
@@ -148,6 +150,12 @@ def _typed(key: str, value: Any, kind: str) -> Any:
 
 
 def _worded(kind: str) -> str:
-    words = {"str": "text", "int": "a whole number", "float": "a number", "int|float": "a number", "bool": "true or false"}
+    words = {
+        "str": "text",
+        "int": "a whole number",
+        "float": "a number",
+        "int|float": "a number",
+        "bool": "true or false",
+    }
     words |= {"bool|str": "true, false or a path", "list[str]": "names with commas between", "dict": "a mapping"}
     return words.get(kind, kind)

@@ -57,7 +57,10 @@ def head_is_plain(model: nn.Module) -> bool:
     Tried out on four tokens rather than looked up by architecture: a wrong guess would train the wrong loss.
     """
     device = next(model.parameters()).device
-    inputs = {"input_ids": torch.arange(4, device=device)[None], "attention_mask": torch.ones(1, 4, dtype=torch.int64, device=device)}
+    inputs = {
+        "input_ids": torch.arange(4, device=device)[None],
+        "attention_mask": torch.ones(1, 4, dtype=torch.int64, device=device),
+    }
     try:
         decoder, head = decoder_and_head(model)
         was_training = model.training

@@ -41,7 +41,9 @@ class Training:
     head_only: bool
 
 
-def train(parts: Training, loop: LoopConfig, optim: OptimConfig, run_log: RunLog, progress: Progress, start_step: int) -> None:
+def train(
+    parts: Training, loop: LoopConfig, optim: OptimConfig, run_log: RunLog, progress: Progress, start_step: int
+) -> None:
     """Run every step from ``start_step`` on.
 
     Losses stay on the device until they are logged: one read an interval. Raises ``StoppedByUser`` after a signal,
@@ -57,7 +59,14 @@ def train(parts: Training, loop: LoopConfig, optim: OptimConfig, run_log: RunLog
     parts.model.train()
     with StopRequest() as stop:
         for number in range(start_step, total):
-            lr = lr_at(number, peak=optim.learning_rate, shape=optim.lr_scheduler_type, total_steps=total, warmup=warmup, settings=optim.lr_scheduler_kwargs)
+            lr = lr_at(
+                number,
+                peak=optim.learning_rate,
+                shape=optim.lr_scheduler_type,
+                total_steps=total,
+                warmup=warmup,
+                settings=optim.lr_scheduler_kwargs,
+            )
             batches = [parts.batch_of(indices) for indices in parts.plan.step(number)]
             report = optimizer_step(
                 parts.model, batches, [parts.reference_of(b) for b in batches], parts.loss, parts.optimizer, parts.parameters,
@@ -72,20 +81,26 @@ def train(parts: Training, loop: LoopConfig, optim: OptimConfig, run_log: RunLog
                 pending = []
             if eval_every and parts.evaluate and due(done, eval_every, total):
                 run_log.write(done, parts.plan.epoch_after(done), parts.evaluate())
-            if save_every and (done % save_every == 0 or done == total) or (stop and save_every is not None):
+            if (save_every and (done % save_every == 0 or done == total)) or (stop and save_every is not None):
                 if pending:
                     _log(pending, lr, done, parts.plan, run_log)
                     pending = []
                 parts.save(done)
                 saved_at = done
             if stop and done < total:
-                kept = f"checkpoint-{saved_at} is saved" if saved_at == done else "no checkpoint was kept (save_strategy: no)"
-                raise StoppedByUser(f"stopped after step {done} of {total}; {kept}", mend="Run the same command again to go on.")
+                kept = (
+                    f"checkpoint-{saved_at} is saved"
+                    if saved_at == done
+                    else "no checkpoint was kept (save_strategy: no)"
+                )
+                raise StoppedByUser(
+                    f"stopped after step {done} of {total}; {kept}", mend="Run the same command again to go on."
+                )
 
 
 def interval(strategy: str, steps: float | None, plan: StepPlan) -> int | None:
     """Steps between two events; a share of all steps where below 1; None for never."""
-    if strategy == "no" or not steps and strategy == "steps":
+    if strategy == "no" or (not steps and strategy == "steps"):
         return None
     if strategy == "epoch":
         return plan.steps_per_epoch

@@ -21,7 +21,9 @@ LOG_FILE = "trainer_log.jsonl"
 class RunLog:
     """Writes what LLaMA-Factory's log callback writes (reference 6.6), and keeps Hugging Face's ``log_history``."""
 
-    def __init__(self, folder: Path, total_steps: int, progress: Progress, resumed: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, folder: Path, total_steps: int, progress: Progress, resumed: Mapping[str, Any] | None = None
+    ) -> None:
         """``resumed`` is the ``trainer_state.json`` of the checkpoint that a run goes on from."""
         state = resumed or {}
         self._path = folder / LOG_FILE
@@ -82,7 +84,6 @@ class RunLog:
             handle.write(orjson.dumps({k: v for k, v in line.items() if v is not None}) + b"\n")
         self._progress.line(step, numbers, self.tokens_per_second, left)
 
-
     def summary(self, plan: StepPlan) -> dict[str, Any]:
         """The numbers of ``train_results.json``."""
         steps, seconds = plan.total_steps, max(self.seconds, 1e-9)
@@ -121,7 +122,9 @@ class Progress:
             from rich.progress import Progress as Bar
 
             columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[numbers]}"))
-            self._bar = Bar(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=Console(stderr=True))
+            self._bar = Bar(
+                *columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=Console(stderr=True)
+            )
             self._task = self._bar.add_task(title, total=total_steps, numbers="")
 
     def __enter__(self) -> Progress:
@@ -141,7 +144,10 @@ class Progress:
     def line(self, step: int, numbers: Mapping[str, float], tokens_per_second: float, left: float) -> None:
         """Show the numbers of one log interval."""
         names = {"loss": "loss", "eval_loss": "eval loss", "learning_rate": "lr", "rewards/accuracies": "accuracy"}
-        shown = "  ".join(f"{names[k]} {v:.4g}" for k, v in numbers.items() if k in names) + f"  {tokens_per_second:,.0f} tokens/s"
+        shown = (
+            "  ".join(f"{names[k]} {v:.4g}" for k, v in numbers.items() if k in names)
+            + f"  {tokens_per_second:,.0f} tokens/s"
+        )
         if self._bar:
             self._bar.update(self._task, numbers=shown)
         elif not self._quiet:

@@ -20,7 +20,13 @@ log = logging.getLogger("tunekit")
 ATTENTION = {"auto": None, "disabled": "eager", "sdpa": "sdpa", "fa2": "flash_attention_2", "fa3": "flash_attention_3"}
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 # Texts on which our tokenizer and transformers' must agree before a run begins: spaces, scripts, digits, code.
-PROBES = ("Hello, world!", "  two  spaces\tand a tab\n\n", "你好，世界。12345", "naïve café — “quotes” 🙂", "def f(x):\n    return x**2\n")
+PROBES = (
+    "Hello, world!",
+    "  two  spaces\tand a tab\n\n",
+    "你好，世界。12345",
+    "naïve café — “quotes” 🙂",
+    "def f(x):\n    return x**2\n",
+)
 
 
 def load_base(settings: ModelConfig, dtype: torch.dtype) -> nn.Module:
@@ -35,7 +41,10 @@ def load_base(settings: ModelConfig, dtype: torch.dtype) -> nn.Module:
     }
     if ATTENTION[settings.flash_attn]:
         options["attn_implementation"] = ATTENTION[settings.flash_attn]
-    return _loaded(settings.model_name_or_path, lambda: AutoModelForCausalLM.from_pretrained(settings.model_name_or_path, **options))
+    return _loaded(
+        settings.model_name_or_path,
+        lambda: AutoModelForCausalLM.from_pretrained(settings.model_name_or_path, **options),
+    )
 
 
 def load_hf_tokenizer(settings: ModelConfig, folder: str | Path | None = None) -> Any:
@@ -67,7 +76,7 @@ def _loaded(name: str, load):  # type: ignore[no-untyped-def]
         if error.errno is not None:
             raise from_os_error(error, f"loading {name}") from error
         raise UsageError(f"cannot be loaded: {_first_lines(error)}", where=name) from None
-    except Exception as error:  # noqa: BLE001  # the library raises many kinds for a folder it cannot use
+    except Exception as error:  # the library raises many kinds for a folder it cannot use
         raise UsageError(f"cannot be loaded: {type(error).__name__}: {_first_lines(error)}", where=name) from error
 
 
@@ -84,7 +93,10 @@ def model_folder(settings: ModelConfig) -> Path:
 
     patterns = ["*.json", "*.jinja", "tokenizer*"]
     download = lambda: snapshot_download(  # noqa: E731
-        settings.model_name_or_path, revision=settings.model_revision, cache_dir=settings.cache_dir, allow_patterns=patterns
+        settings.model_name_or_path,
+        revision=settings.model_revision,
+        cache_dir=settings.cache_dir,
+        allow_patterns=patterns,
     )
     return Path(_loaded(settings.model_name_or_path, download))
 
@@ -159,12 +171,19 @@ def lora_targets(model: nn.Module, asked: Sequence[str]) -> list[str]:
     Raises ``UsageError`` where a name matches none of the model's linear layers.
     """
     head = model.get_output_embeddings()  # type: ignore[operator]
-    linear = {name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, nn.Linear) and m is not head}
+    linear = {
+        name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, nn.Linear) and m is not head
+    }
     if "all" in asked:
         return sorted(linear)
-    unknown = [name for name in asked if name not in linear and not any(n.endswith(name) for n, _ in model.named_modules())]
+    unknown = [
+        name for name in asked if name not in linear and not any(n.endswith(name) for n, _ in model.named_modules())
+    ]
     if unknown:
-        raise UsageError(f"lora_target names no module of this model: {', '.join(unknown)}", mend=f"It has: {', '.join(sorted(linear))}")
+        raise UsageError(
+            f"lora_target names no module of this model: {', '.join(unknown)}",
+            mend=f"It has: {', '.join(sorted(linear))}",
+        )
     return list(asked)
 
 
@@ -180,7 +199,9 @@ def tokenizer_to_save(settings: ModelConfig, tokenizer: Tokenizer, folder: Path,
     """transformers' tokenizer with what the template changed: new stop words, end of sequence, chat template."""
     theirs = load_hf_tokenizer(settings, folder)
     if tokenizer.new_tokens:
-        theirs.add_special_tokens({"additional_special_tokens": list(tokenizer.new_tokens)}, replace_extra_special_tokens=False)
+        theirs.add_special_tokens(
+            {"additional_special_tokens": list(tokenizer.new_tokens)}, replace_extra_special_tokens=False
+        )
     check_agreement(tokenizer, theirs)
     theirs.eos_token, theirs.pad_token = tokenizer.eos_token, tokenizer.pad_token
     if chat_template is not None:

@@ -14,7 +14,9 @@ from trainkit.config import OptimConfig
 UNDECAYED = re.compile(r"bias|layernorm|rmsnorm|(^|\.|_)norm(\.|$)")
 
 
-def build_optimizer(settings: OptimConfig, model: nn.Module, trainable: Sequence[tuple[str, nn.Parameter]]) -> torch.optim.AdamW:
+def build_optimizer(
+    settings: OptimConfig, model: nn.Module, trainable: Sequence[tuple[str, nn.Parameter]]
+) -> torch.optim.AdamW:
     """AdamW (Loshchilov and Hutter 2019) over ``trainable``; the fused form, the quickest on CPU and GPU."""
     undecayed = undecayed_names(model)
     groups = [
@@ -32,5 +34,10 @@ def build_optimizer(settings: OptimConfig, model: nn.Module, trainable: Sequence
 
 def undecayed_names(model: nn.Module) -> set[str]:
     """Names of biases and of norms' weights, told by their name or by being a ``LayerNorm``'s."""
-    in_norms = {f"{path}.{n}" for path, m in model.named_modules() if isinstance(m, nn.LayerNorm) for n, _ in m.named_parameters()}
+    in_norms = {
+        f"{path}.{n}"
+        for path, m in model.named_modules()
+        if isinstance(m, nn.LayerNorm)
+        for n, _ in m.named_parameters()
+    }
     return in_norms | {name for name, _ in model.named_parameters() if UNDECAYED.search(name.lower())}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from registry.datasets import DatasetEntry, find_entry
@@ -27,7 +29,7 @@ def check_places(config: RunConfig, *, weights: bool = True) -> dict[str, Datase
     if weights:
         _collect(faults, lambda: check_model(config.model.model_name_or_path))
     for adapter in config.model.adapter_name_or_path or ():
-        _collect(faults, lambda adapter=adapter: check_adapter(adapter))
+        _collect(faults, partial(check_adapter, adapter))
     if config.data.template is not None:
         _collect(faults, lambda: load_template(config.data.template or ""))
     entries = _check_datasets(config.stage, config.data, faults)
@@ -36,7 +38,7 @@ def check_places(config: RunConfig, *, weights: bool = True) -> dict[str, Datase
     return entries
 
 
-def _collect(faults: list[str], check) -> None:  # type: ignore[no-untyped-def]
+def _collect(faults: list[str], check: Callable[[], object]) -> None:
     try:
         check()
     except UsageError as error:
@@ -53,7 +55,11 @@ def check_model(name_or_path: str) -> None:
         if not (path / "config.json").is_file():
             held = ", ".join(sorted(p.name for p in path.iterdir())[:6]) or "nothing"
             adapter = (path / "adapter_config.json").is_file()
-            mend = "It is an adapter: name its base here, and this folder as adapter_name_or_path." if adapter else f"It holds: {held}"
+            mend = (
+                "It is an adapter: name its base here, and this folder as adapter_name_or_path."
+                if adapter
+                else f"It holds: {held}"
+            )
             raise UsageError("the model folder has no config.json", where=name_or_path, mend=mend)
         try:
             kind = json.loads((path / "config.json").read_text(encoding="utf-8")).get("model_type")
@@ -65,13 +71,17 @@ def check_model(name_or_path: str) -> None:
         raise UsageError("a model must be a folder, this is a file", where=name_or_path)
     elif name_or_path.startswith((".", "/", "~")) or name_or_path.count("/") != 1 or path.parent.is_dir():
         near = nearest(path.name, [p.name for p in path.parent.iterdir() if p.is_dir()]) if path.parent.is_dir() else []
-        raise UsageError("no such model folder", where=name_or_path, mend=f"Near it: {', '.join(near)}" if near else None)
+        raise UsageError(
+            "no such model folder", where=name_or_path, mend=f"Near it: {', '.join(near)}" if near else None
+        )
 
 
 def check_adapter(path: str) -> None:
     """Raise ``UsageError`` unless ``path`` is an adapter folder (or looks like a hub id)."""
     folder = Path(path)
-    if (folder.is_dir() and not (folder / "adapter_config.json").is_file()) or (not folder.is_dir() and path.count("/") != 1):
+    if (folder.is_dir() and not (folder / "adapter_config.json").is_file()) or (
+        not folder.is_dir() and path.count("/") != 1
+    ):
         raise UsageError("the adapter folder has no adapter_config.json", where=path)
 
 
@@ -89,7 +99,12 @@ def _check_datasets(stage: str, data: DataConfig, faults: list[str]) -> dict[str
         entries[name] = entry
         kind = entry.layout.kind
         if kind not in STAGE_KINDS.get(stage, (kind,)):
-            words = {"text": "plain text", "chat": "chat rows", "preference": "preference pairs", "feedback": "judged answers"}
+            words = {
+                "text": "plain text",
+                "chat": "chat rows",
+                "preference": "preference pairs",
+                "feedback": "judged answers",
+            }
             wanted = " or ".join(words[k] for k in STAGE_KINDS[stage])
             faults.append(
                 f'dataset "{name}" holds {words[kind]}, and stage {stage} trains on {wanted}\n'

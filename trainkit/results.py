@@ -90,8 +90,14 @@ def write_card(folder: Path, config: RunConfig, numbers: Mapping[str, Any], rows
     """``README.md``: a model card that says what was trained, on what, and what came out."""
     method = "LoRA adapter" if config.method.finetuning_type == "lora" else "full fine-tuning"
     base = config.model.model_name_or_path
-    front: dict[str, Any] = {"base_model": base, "library_name": "peft" if method.startswith("LoRA") else "transformers"}
-    front |= {"tags": ["tunekit", config.stage, config.method.finetuning_type], "datasets": list(config.data.dataset or ())}
+    front: dict[str, Any] = {
+        "base_model": base,
+        "library_name": "peft" if method.startswith("LoRA") else "transformers",
+    }
+    front |= {
+        "tags": ["tunekit", config.stage, config.method.finetuning_type],
+        "datasets": list(config.data.dataset or ()),
+    }
     loop, optim = config.loop, config.optim
     rows = [
         ("stage", config.stage),
@@ -112,5 +118,3 @@ def write_card(folder: Path, config: RunConfig, numbers: Mapping[str, Any], rows
     )
     with atomic_file(folder / "README.md") as handle:
         handle.write(text.encode())
-
-

@@ -56,7 +56,12 @@ class RunResult:
     def as_json(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""
         ledger = self.examples.ledger
-        counts = {"rows_in": ledger.rows_in, "rows_out": ledger.rows_out, "rejected": dict(ledger.rejected), "examples": len(self.examples.train)}
+        counts = {
+            "rows_in": ledger.rows_in,
+            "rows_out": ledger.rows_out,
+            "rejected": dict(ledger.rejected),
+            "examples": len(self.examples.train),
+        }
         losses = {"first_loss": self.first_loss, "last_loss": self.last_loss, "resumed_from": self.resumed_from}
         return {"command": "run", **counts, "outputs": [str(self.folder)], **losses, **self.numbers}
 
@@ -115,7 +120,9 @@ def run(config: RunConfig, *, fresh: bool = False, quiet: bool = False) -> RunRe
     numbers = save_all(config, claim, data, engine, run_log, training)
     finish(claim, config, digest, data.plan.total_steps)
     losses = [h["loss"] for h in run_log.history if h.get("loss") is not None]
-    return RunResult(claim.folder, numbers, losses[0] if losses else None, losses[-1] if losses else None, data.examples, start)
+    return RunResult(
+        claim.folder, numbers, losses[0] if losses else None, losses[-1] if losses else None, data.examples, start
+    )
 
 
 def load_data(config: RunConfig, entries: dict[str, DatasetEntry]) -> Data:
@@ -125,7 +132,9 @@ def load_data(config: RunConfig, entries: dict[str, DatasetEntry]) -> Data:
     template = config.data.template or ("empty" if config.stage == "pt" else None)
     tokenizer, renderer = open_tokenizer(folder, template, default_system=config.data.default_system)
     seed = config.loop.seed if config.loop.data_seed is None else config.loop.data_seed
-    examples = load_examples(config.stage, config.data, entries, tokenizer, renderer, seed=config.loop.seed, strict=config.strict)
+    examples = load_examples(
+        config.stage, config.data, entries, tokenizer, renderer, seed=config.loop.seed, strict=config.strict
+    )
     loop = config.loop
     plan = StepPlan(
         num_examples=len(examples.train), batch_size=loop.per_device_train_batch_size, accumulation=loop.gradient_accumulation_steps,
@@ -163,7 +172,12 @@ def ready(config: RunConfig, claim: Claim, data: Data, engine: Engine, progress:
     if claim.checkpoint:
         load_optimizer(claim.checkpoint, engine.optimizer, engine.trainable)
         backend.set_random_state(load_random_state(claim.checkpoint))
-        log.info("going on with the unfinished run in %s, after step %d of %d", claim.folder, claim.checkpoint.step, plan.total_steps)
+        log.info(
+            "going on with the unfinished run in %s, after step %d of %d",
+            claim.folder,
+            claim.checkpoint.step,
+            plan.total_steps,
+        )
     run_log = RunLog(claim.folder, plan.total_steps, progress, claim.checkpoint.state if claim.checkpoint else None)
 
     def reference_of(batch: Batch) -> torch.Tensor | None:
@@ -171,7 +185,15 @@ def ready(config: RunConfig, claim: Claim, data: Data, engine: Engine, progress:
 
     def evaluate() -> dict[str, float]:
         batches = data.eval_batches(config.loop.per_device_eval_batch_size)
-        return mean_loss(engine.model, batches, reference_of, objective, backend, head_only=engine.head_only, perplexity=config.stage == "pt")
+        return mean_loss(
+            engine.model,
+            batches,
+            reference_of,
+            objective,
+            backend,
+            head_only=engine.head_only,
+            perplexity=config.stage == "pt",
+        )
 
     def save(step: int) -> None:
         state = trainer_state(step, plan.total_steps, plan.epoch_after(step), run_log)
@@ -200,7 +222,11 @@ def needed_reference(config: RunConfig, claim: Claim, data: Data, engine: Engine
             saved = load_reference(folder, total)
             if saved is not None:
                 return saved
-        raise UsageError(f"{REFERENCE_FILE} of the unfinished run is gone", where=str(claim.folder), mend="Add --fresh to start over.")
+        raise UsageError(
+            f"{REFERENCE_FILE} of the unfinished run is gone",
+            where=str(claim.folder),
+            mend="Add --fresh to start over.",
+        )
     steps = range(min(data.plan.total_steps, data.plan.steps_per_epoch))
     batches = (data.batch_of(indices) for number in steps for indices in data.plan.step(number))
     log.info("measuring the reference: one pass over the pairs, before the first step")
@@ -224,7 +250,9 @@ def describe(config: RunConfig, engine: Engine, plan: StepPlan) -> None:
     )  # fmt: skip
 
 
-def save_all(config: RunConfig, claim: Claim, data: Data, engine: Engine, run_log: RunLog, training: Training) -> dict[str, Any]:
+def save_all(
+    config: RunConfig, claim: Claim, data: Data, engine: Engine, run_log: RunLog, training: Training
+) -> dict[str, Any]:
     """Weights, results, curves and card into the output folder; returns the numbers of ``train_results.json``."""
     folder, plan = claim.folder, data.plan
     save_weights(folder, engine.model, engine.saved_tokenizer)
@@ -234,7 +262,10 @@ def save_all(config: RunConfig, claim: Claim, data: Data, engine: Engine, run_lo
         found = training.evaluate()
         write_results(folder, "eval", {**found, "epoch": numbers["epoch"]})
         numbers |= found
-    write_json(folder / "trainer_state.json", trainer_state(plan.total_steps, plan.total_steps, plan.epoch_after(plan.total_steps), run_log))
+    write_json(
+        folder / "trainer_state.json",
+        trainer_state(plan.total_steps, plan.total_steps, plan.epoch_after(plan.total_steps), run_log),
+    )
     if config.plot_loss:
         plot_curves(folder, run_log.history)
     ledger = data.examples.ledger

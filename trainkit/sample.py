@@ -69,10 +69,17 @@ def answer(
     """
     room = settings.max_new_tokens if limit is None else min(settings.max_new_tokens, limit - len(ids))
     if room < 1:
-        raise UsageError(f"the conversation has {len(ids)} tokens, and the model takes {limit}", mend="Type clear to begin anew.")
+        raise UsageError(
+            f"the conversation has {len(ids)} tokens, and the model takes {limit}", mend="Type clear to begin anew."
+        )
     sampling: dict[str, Any] = {"do_sample": False}
     if settings.do_sample and settings.temperature > 0:
-        sampling = {"do_sample": True, "temperature": settings.temperature, "top_p": settings.top_p, "top_k": settings.top_k}
+        sampling = {
+            "do_sample": True,
+            "temperature": settings.temperature,
+            "top_p": settings.top_p,
+            "top_k": settings.top_k,
+        }
     device = next(model.parameters()).device
     began = time.monotonic()
     streamer = _Pieces(tokenizer, on_text)

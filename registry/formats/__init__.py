@@ -25,7 +25,7 @@ WRITERS: dict[str, Callable[[Record], dict[str, Any]]] = {
     "openai": openai.from_record,
 }
 
-_NOTHING = Columns(**dict.fromkeys(Columns.__dataclass_fields__))  # type: ignore[arg-type]
+_NOTHING = Columns(**dict.fromkeys(Columns.__dataclass_fields__))
 
 
 def columns(**given: str | None) -> Columns:
@@ -35,15 +35,26 @@ def columns(**given: str | None) -> Columns:
 
 # What `--format NAME` means: the layout a row of that format has when nothing else is said.
 LAYOUTS: dict[str, Layout] = {
-    "alpaca": Layout("alpaca", columns(prompt="instruction", query="input", response="output", system="system", history="history")),
+    "alpaca": Layout(
+        "alpaca", columns(prompt="instruction", query="input", response="output", system="system", history="history")
+    ),
     "sharegpt": Layout("sharegpt", columns(messages="conversations", system="system", tools="tools")),
     "openai": Layout("openai", columns(messages="messages", tools="tools"), OPENAI_TAGS),
     "preference": Layout(
         "alpaca",
-        columns(prompt="instruction", query="input", chosen="chosen", rejected="rejected", system="system", history="history"),
+        columns(
+            prompt="instruction",
+            query="input",
+            chosen="chosen",
+            rejected="rejected",
+            system="system",
+            history="history",
+        ),
         ranking=True,
     ),
-    "kto": Layout("alpaca", columns(prompt="instruction", query="input", response="output", system="system", kto_tag="kto_tag")),
+    "kto": Layout(
+        "alpaca", columns(prompt="instruction", query="input", response="output", system="system", kto_tag="kto_tag")
+    ),
     "text": Layout("alpaca", columns(prompt="text")),
 }
 
@@ -75,13 +86,18 @@ def detect(row: Row) -> Layout | None:
         tags = OPENAI_TAGS if spelled_as_openai else Tags()
         formatting = "openai" if spelled_as_openai and not pair and not kto else "sharegpt"
         return Layout(
-            formatting, columns(messages=message_field, system=system, tools=tools, kto_tag=kto, **pair), tags, bool(pair)
+            formatting,
+            columns(messages=message_field, system=system, tools=tools, kto_tag=kto, **pair),
+            tags,
+            bool(pair),
         )
     history = "history" if "history" in row else None
     prompt = next((f for f in ("instruction", "prompt") if f in row), None)
     if prompt and pair:
         query = "input" if "input" in row else None
-        return Layout("alpaca", columns(prompt=prompt, query=query, system=system, history=history, **pair), ranking=True)
+        return Layout(
+            "alpaca", columns(prompt=prompt, query=query, system=system, history=history, **pair), ranking=True
+        )
     response = next((f for f in ("output", "response", "completion") if f in row), None)
     if prompt and response:
         query = "input" if "input" in row else None
@@ -94,12 +110,19 @@ def detect(row: Row) -> Layout | None:
 
 def undetected(row: Row, where: str) -> UsageError:
     """The error for rows of no known format: the columns there are, and the mapping that comes nearest."""
-    known = {"instruction": ("question", "query", "prompt", "ask", "user"), "output": ("answer", "response", "reply", "completion", "assistant")}
-    known |= {"text": ("content", "body", "document", "article"), "conversations": ("dialogue", "dialog", "turns", "chat")}
+    known: dict[str, tuple[str, ...]] = {
+        "instruction": ("question", "query", "prompt", "ask", "user"),
+        "output": ("answer", "response", "reply", "completion", "assistant"),
+    }
+    known |= {
+        "text": ("content", "body", "document", "article"),
+        "conversations": ("dialogue", "dialog", "turns", "chat"),
+    }
     hints = []
     for part, likely in known.items():
         name = next((c for c in row if c.casefold() in likely), None) or next(
-            iter(nearest(part, list(row), most=1) or [n for word in likely for n in nearest(word, list(row), most=1)]), None
+            iter(nearest(part, list(row), most=1) or [n for word in likely for n in nearest(word, list(row), most=1)]),
+            None,
         )
         if name and name != part:
             hints.append(f"--map {part}={name}")
@@ -107,5 +130,7 @@ def undetected(row: Row, where: str) -> UsageError:
     return UsageError(
         f"these columns belong to no known format: {listed}",
         where=where,
-        mend=f"Nearest mapping:  datakit convert … {' '.join(hints[:2])}" if hints else "Name them with --map, e.g. --map instruction=COLUMN --map output=COLUMN.",
+        mend=f"Nearest mapping:  datakit convert … {' '.join(hints[:2])}"
+        if hints
+        else "Name them with --map, e.g. --map instruction=COLUMN --map output=COLUMN.",
     )

@@ -25,7 +25,9 @@ def to_record(row: Mapping[str, Any], layout: Layout) -> Record:
     system = optional_text(row, columns.system)
     tools = optional_text(row, columns.tools)
     if layout.kind == "preference":
-        chosen, rejected = (Message("assistant", required(row, c, str, "text")) for c in (columns.chosen, columns.rejected))
+        chosen, rejected = (
+            Message("assistant", required(row, c, str, "text")) for c in (columns.chosen, columns.rejected)
+        )
         return PreferenceRecord(messages, chosen, rejected, system, tools)
     messages = (*messages, Message("assistant", required(row, columns.response, str, "text")))
     if layout.kind == "feedback":
@@ -42,7 +44,7 @@ def from_record(record: Record) -> dict[str, Any]:
         return {"text": record.text}
     if isinstance(record, PreferenceRecord):
         before, answers = record.prompt, {"chosen": record.chosen.content, "rejected": record.rejected.content}
-        models_turns = (record.chosen, record.rejected)
+        models_turns: tuple[Message, ...] = (record.chosen, record.rejected)
     else:
         before, answers = record.messages[:-1], {"output": record.messages[-1].content}
         models_turns = (record.messages[-1],)

@@ -30,7 +30,9 @@ def to_record(row: Mapping[str, Any], layout: Layout) -> Record:
     messages = read_messages(plain, tags, name, first=first)
     check_complete(messages, name)
     tools = row.get(layout.columns.tools) if layout.columns.tools else None
-    spelled = orjson.dumps(tools).decode() if isinstance(tools, list | dict) else optional_text(row, layout.columns.tools)
+    spelled = (
+        orjson.dumps(tools).decode() if isinstance(tools, list | dict) else optional_text(row, layout.columns.tools)
+    )
     return ChatRecord(messages, system if system is not None else optional_text(row, layout.columns.system), spelled)
 
 
@@ -67,7 +69,10 @@ def from_record(record: Record) -> dict[str, Any]:
         messages.append(_message(message, number, pending))
     row: dict[str, Any] = {"messages": messages}
     if isinstance(record, PreferenceRecord):
-        row |= {"chosen": _message(record.chosen, len(turns), []), "rejected": _message(record.rejected, len(turns), [])}
+        row |= {
+            "chosen": _message(record.chosen, len(turns), []),
+            "rejected": _message(record.rejected, len(turns), []),
+        }
     if record.tools:
         try:
             row["tools"] = orjson.loads(record.tools)
@@ -88,7 +93,7 @@ def _message(message: Message, number: int, pending: list[str]) -> dict[str, Any
         calls = orjson.loads(message.content)
     except orjson.JSONDecodeError as error:
         raise RowFault(f"turn {number}", f"the function call is not JSON: {error.msg}") from None
-    spelled = []
+    spelled: list[dict[str, Any]] = []
     for call in calls if isinstance(calls, list) else [calls]:
         if not isinstance(call, dict) or not isinstance(call.get("name"), str):
             raise RowFault(f"turn {number}", "a function call needs a name")
@@ -97,4 +102,3 @@ def _message(message: Message, number: int, pending: list[str]) -> dict[str, Any
         arguments = orjson.dumps(call.get("arguments", {})).decode()
         spelled.append({"id": name, "type": "function", "function": {"name": call["name"], "arguments": arguments}})
     return {"role": "assistant", "content": None, "tool_calls": spelled}
-

@@ -8,9 +8,24 @@ from typing import Any
 from registry.datasets import Layout, Tags
 from registry.errors import RowFault, did_you_mean
 from registry.formats.fields import kind_of, optional_text, required
-from registry.records import MODEL_SIDE, USER_SIDE, ChatRecord, FeedbackRecord, Message, PreferenceRecord, Record, Role, TextRecord
+from registry.records import (
+    MODEL_SIDE,
+    USER_SIDE,
+    ChatRecord,
+    FeedbackRecord,
+    Message,
+    PreferenceRecord,
+    Record,
+    Role,
+    TextRecord,
+)
 
-NAMES: dict[Role, str] = {"user": "human", "assistant": "gpt", "observation": "observation", "function": "function_call"}
+NAMES: dict[Role, str] = {
+    "user": "human",
+    "assistant": "gpt",
+    "observation": "observation",
+    "function": "function_call",
+}
 
 
 def to_record(row: Mapping[str, Any], layout: Layout) -> Record:
@@ -57,7 +72,9 @@ def read_messages(turns: Sequence[Any], tags: Tags, name: str, *, first: int = 0
         if role not in expected:
             side = "the user's side" if offset % 2 == 0 else "the model's side"
             spelled = " or ".join(tag for tag, r in roles.items() if r in expected)
-            raise RowFault(at, f'roles must alternate: a turn of {side} ({spelled}) belongs here, not "{turn[tags.role_tag]}"')
+            raise RowFault(
+                at, f'roles must alternate: a turn of {side} ({spelled}) belongs here, not "{turn[tags.role_tag]}"'
+            )
         messages.append(Message(role, _content(turn, tags, at)))
     return tuple(messages)
 
@@ -67,7 +84,9 @@ def check_complete(messages: Sequence[Message], name: str) -> None:
     if not messages:
         raise RowFault(name, "there is no turn in it")
     if len(messages) % 2:
-        raise RowFault(name, f"the last turn must be the model's answer; {len(messages)} turns end with the user's side")
+        raise RowFault(
+            name, f"the last turn must be the model's answer; {len(messages)} turns end with the user's side"
+        )
 
 
 def roles_of(tags: Tags) -> dict[str, Role]:

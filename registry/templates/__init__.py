@@ -57,7 +57,9 @@ def load_template(name: str) -> Template:
     """The built-in template called ``name``. Raises ``UsageError`` with the nearest names."""
     if name not in template_names():
         known = template_names()
-        raise UsageError(f'unknown template "{name}"', mend=f"{did_you_mean(name, known)} Known: {', '.join(known)}".strip())
+        raise UsageError(
+            f'unknown template "{name}"', mend=f"{did_you_mean(name, known)} Known: {', '.join(known)}".strip()
+        )
     return _load(name)
 
 
@@ -71,7 +73,9 @@ def template_from(name: str, raw: Mapping[str, Any]) -> Template:
     """A template from its YAML mapping."""
     roles = ("user", "assistant", "system", "observation", "function", "prefix")
     slots = {role: tuple(_slot(s) for s in raw[role]) for role in roles}
-    plain = {key: raw[key] for key in ("default_system", "replace_eos", "efficient_eos", "system_in_user", "tool_format")}
+    plain = {
+        key: raw[key] for key in ("default_system", "replace_eos", "efficient_eos", "system_in_user", "tool_format")
+    }
     return Template(name=name, **slots, stop_words=tuple(raw["stop_words"]), **plain)  # type: ignore[arg-type]
 
 

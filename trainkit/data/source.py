@@ -16,7 +16,7 @@ import orjson
 from registry.atomic import atomic_file
 from registry.batches import batched
 from registry.datasets import DatasetEntry
-from registry.encode import IGNORE, EncodeRules, Encoder, Example, PreferenceExample
+from registry.encode import IGNORE, Encoder, EncodeRules, Example, PreferenceExample
 from registry.errors import RowFault, UsageError
 from registry.formats import READERS
 from registry.manifest import Ledger
@@ -75,7 +75,14 @@ class Examples:
 
 
 def load_examples(
-    stage: str, data: DataConfig, entries: Mapping[str, DatasetEntry], tokenizer: Tokenizer, renderer: Renderer, *, seed: int, strict: bool
+    stage: str,
+    data: DataConfig,
+    entries: Mapping[str, DatasetEntry],
+    tokenizer: Tokenizer,
+    renderer: Renderer,
+    *,
+    seed: int,
+    strict: bool,
 ) -> Examples:
     """Read and encode all datasets of a run.
 
@@ -138,7 +145,13 @@ def split_rows(rows: Sequence[T], val_size: float, seed: int) -> tuple[list[T], 
 
 
 def _encode_turns(
-    rows: Sequence[Located], stage: str, data: DataConfig, tokenizer: Tokenizer, renderer: Renderer, strict: bool, found: Examples
+    rows: Sequence[Located],
+    stage: str,
+    data: DataConfig,
+    tokenizer: Tokenizer,
+    renderer: Renderer,
+    strict: bool,
+    found: Examples,
 ) -> Iterator[AnyExample]:
     rules = EncodeRules(data.cutoff_len, data.train_on_prompt, data.mask_history, strict)
     encoder = Encoder(tokenizer, renderer, rules)
@@ -153,7 +166,13 @@ def _encode_turns(
 
 
 def _encode_text(
-    rows: Sequence[Located], stage: str, data: DataConfig, tokenizer: Tokenizer, renderer: Renderer, strict: bool, found: Examples
+    rows: Sequence[Located],
+    stage: str,
+    data: DataConfig,
+    tokenizer: Tokenizer,
+    renderer: Renderer,
+    strict: bool,
+    found: Examples,
 ) -> Iterator[Example]:
     rules = TextRules(
         # With packing written out, theirs lowers the cutoff by one first, also where nothing needs it (4.3).
@@ -178,7 +197,11 @@ def _encode_text(
 
 def _report(found: Examples, data: DataConfig) -> None:
     ledger = found.ledger
-    rest = f", {found.dropped_tokens} tokens at the end of the text fill no block and are left out" if found.dropped_tokens else ""
+    rest = (
+        f", {found.dropped_tokens} tokens at the end of the text fill no block and are left out"
+        if found.dropped_tokens
+        else ""
+    )
     log.info(
         "%d rows in, %d rejected, %d examples to train on%s%s",
         ledger.rows_in, ledger.num_rejected, len(found.train), f", {len(found.eval)} to evaluate on" if found.eval else "", rest,
@@ -190,6 +213,8 @@ def _report(found: Examples, data: DataConfig) -> None:
         raise UsageError(
             "no example to train on is left",
             where=", ".join(data.dataset),
-            mend=f"Rejected: {reasons}." if reasons else f"The text fills no block of cutoff_len {data.cutoff_len}; lower it.",
+            mend=f"Rejected: {reasons}."
+            if reasons
+            else f"The text fills no block of cutoff_len {data.cutoff_len}; lower it.",
         )
     ledger.check()

@@ -20,7 +20,9 @@ def make_loss(settings: PreferenceConfig):  # type: ignore[no-untyped-def]
     """The loss with its beta and label smoothing."""
     beta, smoothing = settings.pref_beta, settings.dpo_label_smoothing
 
-    def loss(logprobs: TokenLogprobs, batch: Batch, reference: torch.Tensor | None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def loss(
+        logprobs: TokenLogprobs, batch: Batch, reference: torch.Tensor | None
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         assert reference is not None, "dpo needs the reference's log-probabilities"
         return preference_loss(logprobs.by_row().reshape(2, -1), reference, beta, smoothing)
 

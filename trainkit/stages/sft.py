@@ -14,6 +14,8 @@ from trainkit.data.collate import Batch
 from trainkit.logprobs import TokenLogprobs
 
 
-def loss(logprobs: TokenLogprobs, batch: Batch, reference: torch.Tensor | None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def loss(
+    logprobs: TokenLogprobs, batch: Batch, reference: torch.Tensor | None
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """The negative log-likelihood of the batch's trained tokens, summed."""
     return -logprobs.values.sum(), {}
