@@ -101,6 +101,9 @@ def _pass_on(
     except RowFault as fault:
         sink.reject(row, fault.field, fault.reason)
         return
+    except RecursionError:
+        sink.reject(row, "row", "the row is nested too deep")
+        return
     if b"{{" in line:
         unfilled.update(name.decode() for name in _PLACEHOLDER_BYTES.findall(line))
     if left_out:

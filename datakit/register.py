@@ -66,7 +66,9 @@ def register_dataset(
     if not readable:
         raise UsageError(f"no row can be read: {checked[0].reason}", where=checked[0].where)  # type: ignore[union-attr]
     met = dict.fromkeys(column for row in readable for column in row.data)
-    layout = _layout(readable, met, _column_keys(columns or {}, met), _tag_keys(tags or {}), formatting, ranking)
+    _check_columns(columns or {}, met)
+    _check_tags(tags or {})
+    layout = _layout(readable, met, columns or {}, tags or {}, formatting, ranking)
     entry = build_entry(layout, file_name(Path(src), dataset_dir))
     parsed = parse_entry(name, entry, dataset_dir)
     for warning in parsed.warnings:
@@ -90,11 +92,10 @@ def register_dataset(
     )
 
 
-def _column_keys(given: Mapping[str, str], met: Mapping[str, Any]) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _check_columns(given: Mapping[str, str], met: Mapping[str, Any]) -> None:
+    """Raise ``UsageError`` for parts that are not known and columns that no row has."""
     for key, column in given.items():
-        own = ALIASES.get(key, key)
-        if own not in COLUMN_KEYS:
+        if key not in COLUMN_KEYS and key not in ALIASES:
             mend = f"{did_you_mean(key, COLUMN_KEYS)} Known: {', '.join(COLUMN_KEYS)}.".lstrip()
             raise UsageError(f'"{key}" is not a part of a row', where="--columns", mend=mend)
         if column not in met:
@@ -105,23 +106,20 @@ def _column_keys(given: Mapping[str, str], met: Mapping[str, Any]) -> dict[str, 
                 where=f"--columns {key}={column}",
                 mend=f"{hint}Columns: {', '.join(met)}.",
             )
-        found[own] = column
-    return found
 
 
-def _tag_keys(given: Mapping[str, str]) -> dict[str, str]:
+def _check_tags(given: Mapping[str, str]) -> None:
     for key in given:
         if key not in TAG_KEYS:
             mend = f"{did_you_mean(key, TAG_KEYS)} Known: {', '.join(TAG_KEYS)}.".lstrip()
             raise UsageError(f'unknown tag "{key}"', where="--tags", mend=mend)
-    return dict(given)
 
 
 def _layout(
     rows: Sequence[Row],
     met: Mapping[str, Any],
-    own: dict[str, str],
-    tags: dict[str, str],
+    own: Mapping[str, str],
+    tags: Mapping[str, str],
     formatting: str | None,
     ranking: bool,
 ) -> Layout:

@@ -243,11 +243,14 @@ def rejects_path(out: Path) -> Path:
 
 
 def raw_text(data: Mapping[str, Any]) -> str:
-    """A row as JSON text for people and for a second try; what JSON cannot hold is spelled as Python does."""
+    """A row as JSON text for people and for a second try; what JSON cannot spell is told in Python's words."""
     try:
         return encode_row(data, Counter()).decode()
-    except RowFault:
-        return str(dict(data))[:10_000]
+    except RowFault as fault:
+        try:
+            return repr(dict(data))
+        except RecursionError:
+            return f"({fault.reason})"
 
 
 def family(field: str, reason: str) -> str:

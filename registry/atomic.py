@@ -45,24 +45,26 @@ def atomic_file(target: str | Path, mode: str = "wb", **open_options: Any) -> It
 def atomic_folder(target: str | Path) -> Iterator[Path]:
     """Fill a temporary folder that becomes ``target`` when the block ends well; an older ``target`` is replaced.
 
-    A folder cannot be swapped in one system call, so an older one is moved aside first and removed last: a crash
-    between the two renames leaves the old folder under its hidden name, never a mixture.
+    A folder cannot be swapped in one system call, so an older one is moved aside first and removed last. A failure
+    between the two renames moves it back; a power cut there leaves it under its hidden name, never a mixture.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(target)
     temporary.mkdir()
+    old = None
     try:
         yield temporary
         for path in sorted(temporary.rglob("*")):
             if path.is_file():
                 fsync_path(path)
-        old = None
         if target.exists():
             old = temporary_name(target)
             os.replace(target, old)
         os.replace(temporary, target)
     except BaseException:
+        if old is not None and old.exists() and not target.exists():
+            os.replace(old, target)
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     fsync_folder(target.parent)

@@ -35,6 +35,9 @@ def run_app(app: Callable[[], Any], program: str) -> NoReturn:
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        if isinstance(end.__context__, BrokenPipeError):  # click leaves with 1 for it
+            _silence_stdout()
+            code = 0
     except (Interrupted, KeyboardInterrupt):
         complain("interrupted; what was there before is intact, and no half-written file is left")
         code = 130
@@ -54,11 +57,23 @@ def run_app(app: Callable[[], Any], program: str) -> NoReturn:
         complain(f"a fault of ours: {type(error).__name__}: {error}")
         complain(f"  Please report it with the output of:  {program} --debug {' '.join(sys.argv[1:])}")
         code = 4
-    sys.exit(code)
+    sys.exit(_flush_stdout(code))
 
 
 def _interrupt(number: int, frame: Any) -> NoReturn:
     raise Interrupted
+
+
+def _flush_stdout(code: int) -> int:
+    """Write out what stdout still holds. Left to the interpreter's end, a full disk would turn any exit code into 120."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _silence_stdout()
+    except OSError as error:
+        _silence_stdout()
+        return code or fail(from_os_error(error, "writing to stdout"))
+    return code
 
 
 def _silence_stdout() -> None:

@@ -185,7 +185,7 @@ def parse_entry(name: str, raw: Any, folder: Path) -> DatasetEntry:
     ranking = raw.get("ranking", False)
     if not isinstance(ranking, bool):
         faults.append(f'"ranking" must be true or false, not {ranking!r}')
-    if ranking and not (columns.chosen and columns.rejected):
+    if ranking is True and not (columns.chosen and columns.rejected):
         faults.append('"ranking" is true, but columns names no "chosen" and "rejected"')
     num_samples = raw.get("num_samples")
     if num_samples is not None and (not isinstance(num_samples, int) or num_samples < 1):

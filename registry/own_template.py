@@ -35,7 +35,7 @@ class OwnTemplate:
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
         )
-        environment.filters["tojson"] = lambda value, **options: json.dumps(value, ensure_ascii=False, **options)
+        environment.filters["tojson"] = _to_json
         environment.globals["raise_exception"] = _raise_exception
         environment.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
         try:
@@ -79,6 +79,10 @@ class OwnTemplate:
 
 def _spelled(message: Message) -> dict[str, Any]:
     return {"role": ROLES[message.role], "content": message.content}
+
+
+def _to_json(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, **options)  # Jinja's own filter would escape for HTML
 
 
 def _raise_exception(message: str) -> None:

@@ -8,6 +8,7 @@ import itertools
 import json
 import logging
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ JSON_ROW_LIMIT = 1 << 28  # characters; one row of a JSON array larger than this
 ARROW_BATCH_ROWS = 4096
 BOM = b"\xef\xbb\xbf"
 _ESCAPED_BYTES = re.compile("[\udc80-\udcff]")
+_SPACE = re.compile(r"\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,8 @@ def read_rows(sources: Iterable[str | Path], *, keep_blank_lines: bool = False) 
                 yield row
         except OSError as error:
             raise from_os_error(error, f"reading {file}") from error
+        except (EOFError, zlib.error) as error:
+            raise UsageError(f"the compressed file is cut off or damaged: {error}", where=file) from None
     if not count:
         raise UsageError("there is no row in it: the file is empty", where=", ".join(files))
 
@@ -80,7 +84,10 @@ def _read_file(file: str, keep_blank_lines: bool) -> Iterator[Row | BadRow]:
     elif container == "arrow":
         yield from _read_arrow(file)
     else:
-        with open_binary(file) as handle:
+        with open_binary(file) as opened:
+            handle = opened if isinstance(opened, io.BufferedReader) else io.BufferedReader(opened)  # type: ignore[type-var]
+            if handle.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff"):
+                raise UsageError("the file is UTF-16, not UTF-8", where=file, mend="Save it as UTF-8 and try again.")
             if container in ("csv", "tsv"):
                 yield from _read_csv(file, handle, "\t" if container == "tsv" else ",")
             elif container == "txt":
@@ -89,12 +96,9 @@ def _read_file(file: str, keep_blank_lines: bool) -> Iterator[Row | BadRow]:
                 yield from _read_json_kinds(file, handle, container or "json")
 
 
-def _read_json_kinds(file: str, handle: BinaryIO, named: str) -> Iterator[Row | BadRow]:
+def _read_json_kinds(file: str, buffered: io.BufferedReader, named: str) -> Iterator[Row | BadRow]:
     """JSON lines, a JSON array, or objects one after another: the content decides, not the file's name."""
-    buffered = handle if isinstance(handle, io.BufferedReader) else io.BufferedReader(handle)  # type: ignore[type-var]
     head = buffered.peek(4096)[:4096]
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise UsageError("the file is UTF-16, not UTF-8", where=file, mend="Save it as UTF-8 and try again.")
     if head.startswith(BOM):
         buffered.read(len(BOM))
         head = head[len(BOM) :]
@@ -176,67 +180,89 @@ def _read_json_values(file: str, handle: BinaryIO, *, in_array: bool) -> Iterato
 
     A syntax fault ends it: unlike in JSONL there is no safe place to start again, so the file is refused.
     """
-    text = io.TextIOWrapper(handle, encoding="utf-8", errors="surrogateescape", newline="")
-    decoder = json.JSONDecoder(parse_constant=_refuse_constant)
-    space = re.compile(r"\s*")
-    buffer, at, line, finished = "", 0, 1, False
-
-    def more() -> bool:
-        nonlocal buffer, at, line
-        chunk = text.read(max(JSON_CHUNK, len(buffer) - at))
-        line += buffer.count("\n", 0, at)
-        buffer, at = buffer[at:] + chunk, 0
-        return bool(chunk)
-
-    def fault(message: str, position: int) -> UsageError:
-        row = f"row {number}, line {line + buffer.count(chr(10), 0, position)}"
-        return UsageError(
-            f"not JSON: {message}", where=f"{file}, {row}", mend="Mend it there; JSON lines would lose only that row."
-        )
-
-    number = 0
-    more()
+    text = _JsonText(file, handle)
     if in_array:
-        at = space.match(buffer, 0).end() + 1  # type: ignore[union-attr]  # past the "["
-    while True:
-        at = space.match(buffer, at).end()  # type: ignore[union-attr]
-        if at == len(buffer):
-            if more():
-                continue
-            if in_array and not finished:
-                raise fault("the file ends before the array does", at)
-            return
-        if finished:
-            raise fault("there is more text after the end of the array", at)
-        if in_array and buffer[at] == "]":
-            finished, at = True, at + 1
-            continue
-        if in_array and number and buffer[at] == ",":
-            at += 1
-            continue
-        number += 1
-        while True:
-            try:
-                value, end = decoder.raw_decode(buffer, at)
-                break
-            except json.JSONDecodeError as error:
-                cut = error.msg.startswith("Unterminated string") or error.pos >= len(buffer) - 16
-                if not cut or len(buffer) - at > JSON_ROW_LIMIT or not more():
-                    ends = "the file ends in the middle of a row" if cut else error.msg
-                    raise fault(ends, min(error.pos, len(buffer))) from None
-            except RecursionError:
-                raise fault("the row is nested too deep", at) from None
-        raw, at = buffer[at:end], end
+        text.next_sign()
+        text.at += 1  # past the "["
+    while (sign := text.next_sign()) and not (in_array and sign == "]"):
+        if in_array and text.number:
+            if sign != ",":
+                raise text.fault("a comma or the end of the array belongs here", text.at)
+            text.at += 1
+            text.next_sign()
+        text.number += 1
+        value, raw = text.value()
         escaped = _ESCAPED_BYTES.search(raw)
         if escaped:
             reason = f"invalid UTF-8: byte 0x{ord(escaped.group()) - 0xDC00:02x}"
-            yield BadRow(
-                file, number, reason, raw.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-            )
+            yield BadRow(file, text.number, reason, _backslashed(raw))
         elif isinstance(value, dict):
-            yield Row(file, number, value)
+            yield Row(file, text.number, value)
         else:
-            yield BadRow(file, number, _not_an_object(value), raw)
+            yield BadRow(file, text.number, _not_an_object(value), raw)
+    if in_array:
+        if not sign:
+            raise text.fault("the file ends before the array does", text.at)
+        text.at += 1
+        if text.next_sign():
+            raise text.fault("there is more text after the end of the array", text.at)
+
+
+class _JsonText:
+    """A JSON text read piece by piece: what is ``held`` in memory, the place ``at`` which it is read, the row's number."""
+
+    def __init__(self, file: str, handle: BinaryIO) -> None:
+        self._file = file
+        self._text = io.TextIOWrapper(handle, encoding="utf-8", errors="surrogateescape", newline="")
+        self._decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+        self._line = 1  # where what is held begins
+        self.held, self.at, self.number = "", 0, 0
+
+    def more(self) -> bool:
+        """Let go of what was read and read on; False at the end of the file."""
+        chunk = self._text.read(max(JSON_CHUNK, len(self.held) - self.at))
+        self._line += self.held.count("\n", 0, self.at)
+        self.held, self.at = self.held[self.at :] + chunk, 0
+        return bool(chunk)
+
+    def next_sign(self) -> str:
+        """The next character that is no space, left in place; empty at the end of the file."""
+        while True:
+            self.at = _SPACE.match(self.held, self.at).end()  # type: ignore[union-attr]
+            if self.at < len(self.held):
+                return self.held[self.at]
+            if not self.more():
+                return ""
+
+    def value(self) -> tuple[Any, str]:
+        """The value that begins here, and its text. Raises ``UsageError``."""
+        while True:
+            start = self.at
+            try:
+                value, end = self._decoder.raw_decode(self.held, start)
+            except RecursionError:
+                raise self.fault("the row is nested too deep", start) from None
+            except json.JSONDecodeError as error:
+                where = max(error.pos - start, 0)
+                open_string = error.msg.startswith("Unterminated string")
+                may_be_cut = open_string or (error.doc and error.pos >= len(self.held) - 16)
+                if may_be_cut and len(self.held) - start <= JSON_ROW_LIMIT and self.more():
+                    continue
+                cut = open_string or self.at + where >= len(self.held.rstrip())
+                message = "the file ends in the middle of a row" if cut else error.msg
+                raise self.fault(message, self.at + where) from None
+            # A number may go on after what is held: "1" may become "1.5", and "1e+" ends in signs of a longer one.
+            if len(self.held) - end < 3 and not isinstance(value, dict | list | str) and self.more():
+                continue
+            raw = self.held[self.at : self.at + end - start]
+            self.at += end - start
+            return value, raw
+
+    def fault(self, message: str, place: int) -> UsageError:
+        """The error for what is wrong at ``place`` in what is held."""
+        row = f"row {self.number}, line {self._line + self.held.count(chr(10), 0, place)}"
+        mend = "Mend it there; JSON lines would lose only that row."
+        return UsageError(f"not JSON: {message}", where=f"{self._file}, {row}", mend=mend)
 
 
 def _refuse_constant(name: str) -> Any:
@@ -251,6 +277,9 @@ def _read_csv(file: str, handle: BinaryIO, delimiter: str) -> Iterator[Row | Bad
     header = next(reader, None)
     if not header:
         return
+    if _ESCAPED_BYTES.search("".join(header)):
+        spelled = _backslashed(",".join(header))
+        raise UsageError(f"the header is not UTF-8: {spelled}", where=file, mend="Save the file as UTF-8.")
     if len(set(header)) < len(header):
         twice = sorted({name for name in header if header.count(name) > 1})
         raise UsageError(f"the header names a column twice: {', '.join(twice)}", where=file)
@@ -322,7 +351,15 @@ def _read_arrow(file: str) -> Iterator[Row]:
 def _rows_of_batches(file: str, batches: Iterator[Any]) -> Iterator[Row]:
     numbers = itertools.count(1)
     for batch in batches:
-        for data in batch.to_pylist():
+        try:
+            rows = batch.to_pylist()
+        except ValueError as error:  # nanoseconds, which Python's own times cannot hold; pyarrow asks for pandas then
+            raise UsageError(
+                f"a column cannot be read: {_first_line(error)}",
+                where=file,
+                mend="Install pandas (pip install pandas), or save that column in microseconds.",
+            ) from None
+        for data in rows:
             yield Row(file, next(numbers), data)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from registry.atomic import atomic_folder
+from registry.atomic import atomic_folder, fsync_path, temporary_name
 from registry.errors import StoppedError, UsageError
 from registry.manifest import sha256_of
 
@@ -50,6 +51,21 @@ def save_weights(folder: Path, model: nn.Module, tokenizer: Any, *, max_shard_si
     )
     _or_full_disk(folder, lambda: model.save_pretrained(folder, **options))  # type: ignore[operator]
     _or_full_disk(folder, lambda: tokenizer.save_pretrained(folder))
+    for path in folder.glob("*.safetensors"):  # written for the owner alone, whatever the umask says
+        path.chmod(path.stat().st_mode | (folder.stat().st_mode & 0o044))
+
+
+def publish_weights(folder: Path, model: nn.Module, tokenizer: Any) -> None:
+    """The final weights and tokenizer into the output folder, beside what is there: each file whole or not at all."""
+    staged = temporary_name(folder / "weights")
+    staged.mkdir()
+    try:
+        save_weights(staged, model, tokenizer)
+        for path in sorted(p for p in staged.iterdir() if p.is_file()):
+            fsync_path(path)
+            os.replace(path, folder / path.name)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
 
 
 def save_checkpoint(

@@ -97,8 +97,9 @@ def begin(claim: Claim, config: RunConfig, digest: str, total_steps: int) -> Non
     if claim.checkpoint is None:
         for path in list_checkpoints(claim.folder):
             shutil.rmtree(path)
-    for leftover in claim.folder.glob(".checkpoint-*.tmp-*"):  # what a killed run was writing
-        shutil.rmtree(leftover, ignore_errors=True)
+    for pattern in (".checkpoint-*.tmp-*", ".weights.tmp-*"):  # what a killed run was writing
+        for leftover in claim.folder.glob(pattern):
+            shutil.rmtree(leftover, ignore_errors=True)
     _write(claim.folder, config, digest, total_steps, "running")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -226,6 +227,8 @@ def _need_training_packages() -> None:
 
 def main() -> None:
     """The console script."""
+    # Before torch loads: threads that wait for their partners should sleep, not spin, next to other processes.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     run_app(app, "trainkit")
 
 

@@ -79,10 +79,19 @@ def _from_default(spec: Mapping[str, Any]) -> Any:
 
 
 def _harmless(value: Any, spec: Mapping[str, Any]) -> bool:
-    same = (spec.get("default"), None, *spec.get("unless", ()))
-    return any(value == other and type(value) is type(other) for other in same) or (
-        isinstance(value, str) and value.casefold() in (str(s).casefold() for s in same if not isinstance(s, list))
-    )
+    return any(_equal(value, other, spec) for other in (spec.get("default"), None, *spec.get("unless", ())))
+
+
+def _equal(value: Any, other: Any, spec: Mapping[str, Any]) -> bool:
+    """Whether both mean the same, however a number, a truth or a word is spelled: 0 and 0.0, "none" and "None"."""
+    if isinstance(value, str) and isinstance(other, str | bool) and value.casefold() == str(other).casefold():
+        return True
+    if value == other and type(value) is type(other):
+        return True
+    try:
+        return coerce("", value, spec) == coerce("", other, spec)
+    except ValueError:
+        return False
 
 
 def coerce(key: str, value: Any, spec: Mapping[str, Any]) -> Any:

@@ -23,6 +23,8 @@ from trainkit.stop import StopRequest
 
 log = logging.getLogger("tunekit")
 
+READ_AT_LEAST_EVERY = 100  # steps; reports stay on the device until then, where nothing else reads them sooner
+
 
 @dataclass(frozen=True)
 class Training:
@@ -55,7 +57,6 @@ def train(
     save_every = interval(loop.save_strategy, loop.save_steps, parts.plan)
     eval_every = interval(loop.eval_strategy, loop.eval_steps or loop.logging_steps, parts.plan)
     pending: list[StepReport] = []
-    saved_at = start_step
     parts.model.train()
     with StopRequest() as stop:
         for number in range(start_step, total):
@@ -76,26 +77,25 @@ def train(
             run_log.tokens += report.num_tokens
             pending.append(report)
             progress.step(done)
-            if due(done, log_every, total) or (done == 1 and loop.logging_first_step) or stop:
-                _log(pending, lr, done, parts.plan, run_log)
+            log_now = due(done, log_every, total) or (done == 1 and loop.logging_first_step)
+            save_now = due(done, save_every, total) or (bool(stop) and done < total)
+            if log_now or save_now or len(pending) == READ_AT_LEAST_EVERY:
+                read_reports(pending, done, run_log)
                 pending = []
-            if eval_every and parts.evaluate and due(done, eval_every, total):
+                if log_every is None:
+                    run_log.unlogged.clear()  # nobody will ask for them
+            if log_now:
+                run_log.write_interval(done, parts.plan.epoch_after(done), lr)
+            if parts.evaluate and due(done, eval_every, total):
                 run_log.write(done, parts.plan.epoch_after(done), parts.evaluate())
-            if (save_every and (done % save_every == 0 or done == total)) or (stop and save_every is not None):
-                if pending:
-                    _log(pending, lr, done, parts.plan, run_log)
-                    pending = []
+            if save_now:
                 parts.save(done)
-                saved_at = done
             if stop and done < total:
-                kept = (
-                    f"checkpoint-{saved_at} is saved"
-                    if saved_at == done
-                    else "no checkpoint was kept (save_strategy: no)"
-                )
                 raise StoppedByUser(
-                    f"stopped after step {done} of {total}; {kept}", mend="Run the same command again to go on."
+                    f"stopped after step {done} of {total}; checkpoint-{done} is saved",
+                    mend="Run the same command again to go on.",
                 )
+        read_reports(pending, total, run_log)
 
 
 def interval(strategy: str, steps: float | None, plan: StepPlan) -> int | None:
@@ -112,19 +112,16 @@ def due(done: int, every: int | None, total: int) -> bool:
     return every is not None and (done % every == 0 or done == total)
 
 
-def _log(pending: Sequence[StepReport], lr: float, step: int, plan: StepPlan, run_log: RunLog) -> None:
-    """Read the interval's numbers off the device in one copy and write their means."""
+def read_reports(pending: Sequence[StepReport], step: int, run_log: RunLog) -> None:
+    """Read what the last steps found off the device, in one copy. Raises ``StoppedError`` where a loss is no number."""
+    if not pending:
+        return
     names = ["loss", "grad_norm", *pending[-1].metrics]
-    rows = [[r.loss, r.grad_norm, *r.metrics.values()] for r in pending]
-    table = torch.stack([torch.stack([v.float() for v in row]) for row in rows]).cpu()
-    means = dict(zip(names, table.mean(dim=0).tolist(), strict=True))
-    means["grad_norm"] = float(table[-1, 1])
-    run_log.write(step, plan.epoch_after(step), {**means, "learning_rate": lr})
-    losses: list[float] = table[:, 0].tolist()
-    run_log.loss_sum += sum(losses)
-    if not all(math.isfinite(loss) for loss in losses):
-        first = step - len(losses) + next(i for i, loss in enumerate(losses) if not math.isfinite(loss)) + 1
-        raise StoppedError(
-            f"the loss of step {first} is {losses[first - step + len(losses) - 1]}: training has diverged",
-            mend="Lower learning_rate, or raise warmup_steps. Checkpoints before that step are kept.",
-        )
+    table = torch.stack([torch.stack([v.float() for v in (r.loss, r.grad_norm, *r.metrics.values())]) for r in pending])
+    for number, row in enumerate(table.tolist(), start=step - len(pending) + 1):
+        if not math.isfinite(row[0]):
+            raise StoppedError(
+                f"the loss of step {number} is {row[0]}: training has diverged",
+                mend="Lower learning_rate, or raise warmup_steps. Checkpoints before that step are kept.",
+            )
+        run_log.add(dict(zip(names, row, strict=True)))

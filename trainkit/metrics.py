@@ -34,6 +34,7 @@ class RunLog:
         self.tokens: int = state.get("num_input_tokens_seen", 0)
         self._tokens_before = self.tokens
         self.loss_sum: float = state.get("loss_sum", 0.0)  # of every step's mean loss, for train_loss
+        self.unlogged: list[dict[str, float]] = list(state.get("unlogged", ()))  # steps since the last log line
         self._trim(self._start_step)
 
     def _trim(self, step: int) -> None:
@@ -57,6 +58,18 @@ class RunLog:
     @property
     def tokens_per_second(self) -> float:
         return (self.tokens - self._tokens_before) / max(time.monotonic() - self._began, 1e-9)
+
+    def add(self, numbers: dict[str, float]) -> None:
+        """The numbers of one more step, to be logged with its interval."""
+        self.unlogged.append(numbers)
+        self.loss_sum += numbers["loss"]
+
+    def write_interval(self, step: int, epoch: float, lr: float) -> None:
+        """Log the means of the steps since the last line; the gradient norm is the last step's, as the Trainer's is."""
+        means = {name: sum(row[name] for row in self.unlogged) / len(self.unlogged) for name in self.unlogged[-1]}
+        means["grad_norm"] = self.unlogged[-1]["grad_norm"]
+        self.unlogged = []
+        self.write(step, epoch, {**means, "learning_rate": lr})
 
     def write(self, step: int, epoch: float, numbers: Mapping[str, float]) -> None:
         """One log line; ``numbers`` are Hugging Face's names (loss, grad_norm, learning_rate, eval_loss, …)."""

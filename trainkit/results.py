@@ -33,6 +33,7 @@ def trainer_state(step: int, total_steps: int, epoch: float, run_log: RunLog) ->
         "num_input_tokens_seen": run_log.tokens,
         "train_runtime": round(run_log.seconds, 3),
         "loss_sum": run_log.loss_sum,
+        "unlogged": list(run_log.unlogged),
         "is_local_process_zero": True,
         "is_world_process_zero": True,
         "log_history": list(run_log.history),

@@ -21,7 +21,7 @@ from registry.tokenizer import Tokenizer, open_tokenizer
 from trainkit.backends import BACKENDS
 from trainkit.backends.single import Single
 from trainkit.chat_template import chat_template_of
-from trainkit.checkpoint import load_optimizer, load_random_state, prune, save_checkpoint, save_weights
+from trainkit.checkpoint import load_optimizer, load_random_state, prune, publish_weights, save_checkpoint
 from trainkit.claim import Claim, begin, check_same_data, claim_folder, finish
 from trainkit.config import RunConfig
 from trainkit.data.collate import Batch
@@ -255,7 +255,7 @@ def save_all(
 ) -> dict[str, Any]:
     """Weights, results, curves and card into the output folder; returns the numbers of ``train_results.json``."""
     folder, plan = claim.folder, data.plan
-    save_weights(folder, engine.model, engine.saved_tokenizer)
+    publish_weights(folder, engine.model, engine.saved_tokenizer)
     numbers = run_log.summary(plan)
     write_results(folder, "train", numbers)
     if config.do_eval and training.evaluate:

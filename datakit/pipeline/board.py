@@ -51,7 +51,8 @@ class Board:
 
     def __init__(self, lines: Sequence[Line], *, quiet: bool) -> None:
         self.lines = list(lines)
-        self._quiet, self._live, self._started = quiet, None, 0.0
+        self._live: Any = None
+        self._quiet, self._started = quiet, 0.0
         self._stderr = sys.stderr
 
     @contextmanager
@@ -72,20 +73,18 @@ class Board:
 
     def _table(self) -> Any:
         now = time.monotonic()
-        return step_table(
-            [
-                replace(line, result=replace(line.result, seconds=now - self._started))
-                if line.state == "running"
-                else line
-                for line in self.lines
-            ]
-        )
+        ticking = [
+            replace(line, result=replace(line.result, seconds=now - self._started)) if line.state == "running" else line
+            for line in self.lines
+        ]
+        return step_table(ticking, one_line_each=True)
 
     def start(self, number: int, why: str) -> None:
         """Step ``number`` (from 0) begins."""
         self._started = time.monotonic()
         self.lines[number] = replace(self.lines[number], state="running", why=why)
-        if not self._quiet and self._live is None:
+        # Training may take hours; all else is over before anybody wonders.
+        if not self._quiet and self._live is None and self.lines[number].verb.startswith("trainkit"):
             self._print(f"{self.lines[number].name}: running ({why})")
 
     def note(self, number: int, text: str) -> None:
@@ -122,8 +121,8 @@ def plain_line(line: Line) -> str:
     return f"{line.name}: {line.state}{why}{counts}{seconds}" + (f" · {line.note}" if line.note else "")
 
 
-def step_table(lines: Sequence[Line]) -> Any:
-    """All steps as a rich table."""
+def step_table(lines: Sequence[Line], *, one_line_each: bool = False) -> Any:
+    """All steps as a rich table; ``one_line_each`` cuts long notes, so that a live table keeps its height."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -134,8 +133,8 @@ def step_table(lines: Sequence[Line]) -> Any:
         table.add_column(
             head,
             justify="right" if numbers else "left",
-            no_wrap=head != "note",
-            overflow="fold" if head == "note" else "ellipsis",
+            no_wrap=one_line_each or head != "note",
+            overflow="fold" if head == "note" and not one_line_each else "ellipsis",
         )
     for line in lines:
         result = line.result
@@ -165,7 +164,9 @@ def print_final(lines: Sequence[Line], shown: dict[str, str], look_at: Sequence[
         answers.add_column(style="bold", no_wrap=True)
         answers.add_column(overflow="fold")
         for title, text in shown.items():
-            answers.add_row(Text(title), Text(text or "(nothing)"))
+            answers.add_row(
+                Text(title), Text(text.strip() or ("(only spaces and line breaks)" if text else "(nothing)"))
+            )
         console.print(answers)
     if look_at:
         files = Table(box=box.SIMPLE_HEAD, pad_edge=False)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -20,11 +21,18 @@ TAIL_BYTES = 16_384
 _STYLING = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-def run_process(words: Sequence[str], log: Path, stdout: Path, on_line: Callable[[str], None]) -> int:
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a process ended: its exit code (128 + signal where it was killed), and whether we were told to stop."""
+
+    code: int
+    interrupted: bool
+
+
+def run_process(words: Sequence[str], log: Path, stdout: Path, on_line: Callable[[str], None]) -> Ended:
     """Run ``trainkit`` with ``words``; stdout and stderr go to files, each new last line of stderr to ``on_line``.
 
-    Returns the exit code: 130 where we were interrupted (the process then was, too, and has ended), 128 + signal
-    where it was killed. Raises ``UsageError`` where it cannot be started.
+    An interrupt of ours is passed on to it, and its end waited for. Raises ``UsageError`` where it cannot be started.
     """
     with stdout.open("wb") as out, log.open("wb") as err:
         # In a group of its own, so that Ctrl-C on the terminal reaches it once, from us, and not twice.
@@ -43,7 +51,7 @@ def run_process(words: Sequence[str], log: Path, stdout: Path, on_line: Callable
                 process.wait()
 
 
-def _wait(process: subprocess.Popen[bytes], log: Path, on_line: Callable[[str], None]) -> int:
+def _wait(process: subprocess.Popen[bytes], log: Path, on_line: Callable[[str], None]) -> Ended:
     """Wait for the end; an interrupt is passed on, a second one too, a third kills."""
     interrupts = 0
     shown = ""
@@ -51,7 +59,7 @@ def _wait(process: subprocess.Popen[bytes], log: Path, on_line: Callable[[str], 
         while True:
             try:
                 code = process.wait(LOOK_EVERY_S)
-                return 130 if interrupts else code if code >= 0 else 128 - code
+                return Ended(code if code >= 0 else 128 - code, interrupted=interrupts > 0)
             except subprocess.TimeoutExpired:
                 line = last_line(reader)
                 if line and line != shown:

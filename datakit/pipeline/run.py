@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import re
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-import orjson
 from filelock import FileLock, Timeout
 
-from datakit.outcome import Outcome
-from datakit.pipeline import process, trainkit_args
-from datakit.pipeline import steps as datakit_steps
+from datakit.pipeline import trainkit_args
 from datakit.pipeline.board import Board, Line, print_final
+from datakit.pipeline.runners import StepFailed, run_here, run_trainkit
 from datakit.pipeline.spec import Pipeline, Step, read_pipeline
-from datakit.pipeline.state import Fingerprint, Record, Result, State, fingerprint_of, hashed, load_state, reason_to_run
+from datakit.pipeline.state import (
+    Fingerprint,
+    Record,
+    Result,
+    State,
+    fingerprint_of,
+    hashed,
+    load_state,
+    match_steps,
+    reason_to_run,
+)
 from datakit.pipeline.things import Thing, makes, thing
 from registry.command import complain
-from registry.errors import Interrupted, TunekitError, UsageError, did_you_mean, from_os_error
-
-log = logging.getLogger("tunekit")
+from registry.errors import Interrupted, UsageError, did_you_mean, from_os_error
 
 STATE_FOLDER = ".datakit"
-TAIL_LINES = 15
 
 
 @dataclass(frozen=True)
@@ -73,9 +78,7 @@ class _Road:
         """Where the log of a step lies, from the pipeline's folder."""
         taken = [_slug(other.name) for other in self.pipeline.steps[: step.number - 1]]
         name = _slug(step.name)
-        return self.home / (
-            f"{name}-{step.number}.log" if name in taken or name in ("state", "lock") else f"{name}.log"
-        )
+        return self.home / (f"{name}-{step.number}.log" if name in taken else f"{name}.log")
 
 
 def run_pipeline(
@@ -88,16 +91,14 @@ def run_pipeline(
     goes wrong in a step is told on stderr and kept in the result.
     """
     given, origin = Path(path), Path.cwd()
-    folder = given.parent if given.parent.is_dir() else origin
-    with contextlib.chdir(folder):
-        try:
-            pipeline = replace(read_pipeline(given.name), file=str(path))
-        except UsageError as error:
-            where = error.where.replace(given.name, str(path), 1) if error.where else None
-            raise _relocated(error, where) from None
+    if not given.parent.is_dir():
+        raise UsageError(f"there is no folder {given.parent}", where=str(path))
+    with contextlib.chdir(given.parent):
+        pipeline = read_pipeline(given.name, shown_as=str(path))
         first_forced = _number_of(from_step, pipeline) if from_step else None
         home = Path(STATE_FOLDER, _slug(pipeline.name))
         state = load_state(home / "state.json")
+        state.steps = match_steps(state.steps, pipeline.steps)
         board = Board([Line(step.name, step.verb) for step in pipeline.steps], quiet=quiet or dry_run)
         road = _Road(pipeline, home, origin, state, board)
         if dry_run:
@@ -108,26 +109,15 @@ def run_pipeline(
         with _only_one(home, pipeline), _hangup_interrupts():
             exit_code, message = _run_all(road, first_forced)
             state.save()
-        shown = {
-            step.show: state.steps[step.name].result.stdout
-            for step, line in zip(pipeline.steps, board.lines, strict=True)
-            if step.show and line.state in ("done", "skipped")
-        }
+        steps = zip(pipeline.steps, board.lines, strict=True)
+        shown = {s.show: line.result.stdout for s, line in steps if s.show and line.state in ("done", "skipped")}
         if show:
-            files = (
-                [(road.seen_from_origin(file), what, Path(file).exists()) for file, what in pipeline.look_at.items()]
-                if not exit_code
-                else []
-            )
+            look_at = {} if exit_code else pipeline.look_at
+            files = [(road.seen_from_origin(file), what, Path(file).exists()) for file, what in look_at.items()]
             print_final(board.lines, shown, files)
         if message:
             complain(message)
         return PipelineResult(pipeline.name, pipeline.folder, tuple(board.lines), shown, exit_code)
-
-
-def _relocated(error: UsageError, where: str | None) -> UsageError:
-    error.where = where
-    return error
 
 
 def _number_of(name: str, pipeline: Pipeline) -> int:
@@ -204,6 +194,7 @@ def _run_all(road: _Road, first_forced: int | None) -> tuple[int, str]:
     board, state = road.board, road.state
     with board.shown():
         for i, step in enumerate(road.pipeline.steps):
+            why = None
             try:
                 now = fingerprint_of(step, state.hashes)
                 why = _why_run(road, step, first_forced, now)
@@ -211,61 +202,82 @@ def _run_all(road: _Road, first_forced: int | None) -> tuple[int, str]:
                     board.finish(i, "skipped", "nothing changed", state.steps[step.name].result)
                     continue
                 board.start(i, why)
-                started = time.monotonic()
-                result = _run_step(road, step, now)
+                board.finish(i, "done", why, _run_step(road, step, now))
             except (Interrupted, KeyboardInterrupt):
-                board.finish(i, "failed", "interrupted", Result(note="interrupted"))
-                return 130, _farewell(
-                    road, step, 130, f'interrupted in step "{step.name}"; what was there before is intact'
-                )
-            except _StepFailed as failed:
-                board.finish(i, "failed", why or "", replace(failed.result, seconds=time.monotonic() - started))
-                return failed.exit_code, _farewell(road, step, failed.exit_code, failed.message)
-            result = replace(result, seconds=time.monotonic() - started)
-            made = _made(step, result)
-            state.steps[step.name] = Record(True, now, hashed(made, state.hashes), made, result)
-            state.save()
-            board.finish(i, "done", why, result)
+                board.finish(i, "failed", why or "", Result(note="interrupted"))
+                message = f'interrupted in step "{step.name}"; what was there before is intact'
+                return 130, _farewell(road, 130, message)
+            except StepFailed as failed:
+                board.finish(i, "done" if failed.finished else "failed", why or "", failed.result)
+                return failed.exit_code, _farewell(road, failed.exit_code, failed.message)
     return 0, ""
 
 
-def _made(step: Step, result: Result) -> tuple[Thing, ...]:
-    """What a step has made; of a dataset_info.json only the entry is its own."""
+def _remember(state: State, step: Step, now: Fingerprint, result: Result) -> None:
+    """Enter a finished step into the state; of a dataset_info.json only the entry is its own."""
     known = step.outputs()
     entries = {one.path for one in known if one.kind == "entry"}
-    return tuple(dict.fromkeys((*known, *(one for one in map(thing, result.outputs) if one.path not in entries))))
+    made = tuple(dict.fromkeys((*known, *(one for one in map(thing, result.outputs) if one.path not in entries))))
+    state.steps[step.name] = Record(True, now, hashed(made, state.hashes), made, True, result)
+    state.save()
 
 
-def _farewell(road: _Road, step: Step, exit_code: int, message: str) -> str:
+def _farewell(road: _Road, exit_code: int, message: str) -> str:
     """The message with what to do next."""
-    command = f"datakit run {road.pipeline.file}"
-    resumable = exit_code in (3, 130)
-    return f"{message}\n  {'Go on where it stopped' if resumable else 'Mend it and run again; finished steps are skipped'}:  {command}"
+    folder = os.path.relpath(road.pipeline.folder, road.origin)
+    places = f"\n  Paths in it are from {folder}." if folder != "." and exit_code != 130 else ""
+    todo = "Go on where it stopped" if exit_code in (3, 130) else "Mend it and run again; finished steps are skipped"
+    return f"{message}{places}\n  {todo}:  datakit run {road.pipeline.file}"
 
 
 def _run_step(road: _Road, step: Step, now: Fingerprint) -> Result:
-    """Run one step. Raises ``_StepFailed``, ``Interrupted``."""
-    before = road.state.steps.get(step.name)
+    """Run one step and remember it. Raises ``StepFailed``, ``Interrupted``."""
+    before, started = road.state.steps.get(step.name), time.monotonic()
     # Not complete until it is: whatever ends this run, the next one knows that the step was begun, and on what.
-    road.state.steps[step.name] = Record(False, now, {}, tuple(step.outputs()))
+    outputs = tuple(step.outputs())
+    owned = _is_ours(outputs, before) or not any(map(_holds_something, outputs))
+    road.state.steps[step.name] = Record(False, now, things=outputs, owned=owned)
     road.state.save()
-    if step.trainkit_verb:
-        return _run_trainkit(road, step, _asks_again(step, before, now))
-    return _run_here(road, step)
+    try:
+        result = replace(_start(road, step, _asks_again(step, before, now)), seconds=time.monotonic() - started)
+    except StepFailed as failed:
+        failed.result = replace(failed.result, seconds=time.monotonic() - started)
+        if failed.finished:
+            _remember(road.state, step, now, failed.result)
+        raise
+    _remember(road.state, step, now, result)
+    return result
+
+
+def _start(road: _Road, step: Step, again: Sequence[str]) -> Result:
+    log_file, note = road.log_of(step), partial(road.board.note, step.number - 1)
+    if not step.trainkit_verb:
+        return run_here(step, log_file, road.board.say)
+    return run_trainkit(step, again, log_file, road.seen_from_origin(log_file), road.board.say, note)
 
 
 def _asks_again(step: Step, before: Record | None, now: Fingerprint) -> list[str]:
-    """``--fresh`` (or ``--force``) where the step had been run by us into the same place, and not on what is there now.
+    """``--fresh`` (or ``--force``) where what lies at the outputs was made by this step and is to be made anew.
 
-    An unfinished training of unchanged inputs goes on where it was; a folder that is not ours is left to trainkit,
-    which refuses to touch it.
+    An unfinished training of unchanged inputs goes on where it was instead (one that had just finished when we were
+    killed cannot); a folder that is not ours is left to trainkit, which refuses to touch it.
     """
     flag = trainkit_args.AGAIN.get(str(step.trainkit_verb))
     if flag is None or flag in step.args or before is None:
         return []
-    goes_on = not before.complete and before.fingerprint == now
-    ours = set(step.outputs()) <= set(before.things)
-    return [flag] if ours and not goes_on else []
+    then = before.fingerprint
+    same = (then.told, then.inputs) == (now.told, now.inputs)
+    goes_on = step.trainkit_verb == "run" and same and not before.complete and not trainkit_args.is_finished(step.args)
+    return [flag] if _is_ours(step.outputs(), before) and not goes_on else []
+
+
+def _is_ours(outputs: Iterable[Thing], before: Record | None) -> bool:
+    return before is not None and before.owned and set(outputs) <= set(before.things)
+
+
+def _holds_something(one: Thing) -> bool:
+    path = Path(one.path)
+    return any(path.iterdir()) if path.is_dir() else path.exists()
 
 
 def _slug(name: str) -> str:

@@ -64,12 +64,13 @@ class Pipeline:
     look_at: Mapping[str, str]
 
 
-def read_pipeline(file: str | Path) -> Pipeline:
-    """Read and check a pipeline file, in whose folder the process must be.
+def read_pipeline(file: str | Path, *, shown_as: str | None = None) -> Pipeline:
+    """Read and check a pipeline file, in whose folder the process must be; errors call it ``shown_as``.
 
     Raises ``UsageError`` where it is no YAML mapping, ``Faults`` with everything else that is wrong in it.
     """
-    raw = load_yaml(Path(file))
+    shown_as = shown_as or str(file)
+    raw = load_yaml(Path(file), shown_as)
     faults = [
         f'unknown key "{key}". {did_you_mean(str(key), TOP_KEYS)} Known: {", ".join(TOP_KEYS)}'
         for key in raw
@@ -92,11 +93,11 @@ def read_pipeline(file: str | Path) -> Pipeline:
     _check_names(found, faults)
     _check_inputs(found, faults)
     if faults:
-        raise Faults(str(file), faults)
-    return Pipeline(str(name), str(file), Path(file).resolve().parent, tuple(found), look_at)
+        raise Faults(shown_as, faults)
+    return Pipeline(str(name), shown_as, Path(file).resolve().parent, tuple(found), look_at)
 
 
-def load_yaml(path: Path) -> dict[str, Any]:
+def load_yaml(path: Path, shown_as: str) -> dict[str, Any]:
     """The mapping in a YAML file. Raises ``UsageError`` with the line, also where a key stands twice."""
     try:
         value = yaml.load(path.read_text(encoding="utf-8-sig"), _UniqueKeys)  # derived from SafeLoader
@@ -106,25 +107,25 @@ def load_yaml(path: Path) -> dict[str, Any]:
         )
         close = nearest(path.name, beside) or sorted(beside)[:5]
         raise UsageError(
-            "no such file", where=str(path), mend=f"Near it: {', '.join(close)}" if close else None
+            "no such file", where=shown_as, mend=f"Near it: {', '.join(close)}" if close else None
         ) from None
     except IsADirectoryError:
         held = ", ".join(sorted(p.name for p in path.iterdir() if p.suffix in (".yaml", ".yml"))) or "none"
         raise UsageError(
-            "this is a folder", where=str(path), mend=f"Name the pipeline file; those in it: {held}"
+            "this is a folder", where=shown_as, mend=f"Name the pipeline file; those in it: {held}"
         ) from None
     except UnicodeDecodeError as error:
-        raise UsageError(f"not UTF-8: {error.reason} at byte {error.start}", where=str(path)) from None
+        raise UsageError(f"not UTF-8: {error.reason} at byte {error.start}", where=shown_as) from None
     except OSError as error:
         raise from_os_error(error, "reading a pipeline") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         what = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise UsageError(f"not YAML: {what}", where=f"{path}, line {mark.line + 1}" if mark else str(path)) from None
+        raise UsageError(f"not YAML: {what}", where=f"{shown_as}, line {mark.line + 1}" if mark else shown_as) from None
     if not isinstance(value, dict):
         raise UsageError(
             "a pipeline must be a mapping with a list of steps",
-            where=str(path),
+            where=shown_as,
             mend="steps:\n    - validate: {src: rows.jsonl}",
         )
     return value
@@ -238,6 +239,9 @@ def _check_names(steps: Sequence[Step], faults: list[str]) -> None:
         if step.name in seen:
             faults.append(f'step {step.number}: the name "{step.name}" is taken by step {seen[step.name]}')
         seen.setdefault(step.name, step.number)
+    titles = [step.show for step in steps if step.show]
+    for title in sorted({title for title in titles if titles.count(title) > 1}):
+        faults.append(f'two steps are shown as "{title}"; give each a title of its own')
 
 
 def _check_inputs(steps: Sequence[Step], faults: list[str]) -> None:

@@ -77,8 +77,9 @@ def _validate(options: Options) -> Outcome:
 
 def _stats(options: Options) -> Outcome:
     from datakit.stats import measure_rows
-    from datakit.stats.report import summarize, write_files
+    from datakit.stats.report import check_targets, summarize, write_files
 
+    check_targets(_path(options.get("plot")), _path(options.get("html")))
     measured = measure_rows(
         options.get("src", []), model=Path(options["model"]), dataset=",".join(options.get("dataset", ())) or None,
         dataset_dir=Path(options.get("dataset_dir", DATA_DIR)), template=options.get("template"),

@@ -76,7 +76,7 @@ def is_there(wanted: Thing) -> bool:
         return _entry(wanted) is not None
     if "://" in wanted.path or Path(wanted.path).exists():
         return True
-    return glob.has_magic(wanted.path) and bool(glob.glob(wanted.path, recursive=True))  # noqa: PTH207  # as SRC does
+    return glob.has_magic(wanted.path) and bool(glob.glob(wanted.path, recursive=True))  # as SRC does
 
 
 @dataclass
@@ -105,6 +105,11 @@ class Hashes:
         for file in files:
             whole.update(orjson.dumps([os.path.relpath(file, one.path), self._file(file)]))
         return whole.hexdigest()
+
+    def forget_what_is_gone(self) -> None:
+        """Keep no hash of a file that is not there any more."""
+        for path in [path for path in self.known if not Path(path).exists()]:
+            del self.known[path]
 
     def _file(self, path: str) -> str | None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,8 @@ import yaml
 
 from datakit.pipeline.things import Thing, entry_and_data, thing
 
-CONFIG_VERBS = ("run", "plan", "encode", "export")  # CONFIG.yaml [key=value ...]
-VERBS = ("init", *CONFIG_VERBS, "chat")
+DATA_VERBS = ("run", "plan", "encode")  # CONFIG.yaml [key=value ...], which names datasets
+VERBS = ("init", *DATA_VERBS, "export", "chat")
 PATH_KEYS = (
     "model_name_or_path",
     "adapter_name_or_path",
@@ -28,6 +29,7 @@ FLAGS = ("--fresh", "--force", "--greedy", "--json", "--quiet", "-q", "--debug")
 AGAIN = {"run": "--fresh", "init": "--force"}
 OUTPUT_KEY = {"run": "output_dir", "export": "export_dir"}
 DATA_DIR = "data"
+RUN_FILE = "run.json"  # what a run keeps in its output folder: {"status": "running" or "finished", …}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +73,8 @@ def inputs_of(verb: str, args: Sequence[str]) -> list[Thing]:
     found = [thing(word) for word in given.words[:1]]
     found += [thing(path) for key in PATH_KEYS for path in _listed(settings.get(key))]
     found += [thing(path) for name in PATH_OPTIONS for path in given.options.get(name, ())]
-    if verb in ("run", "plan", "encode"):
-        names = [name for key in ("dataset", "eval_dataset") for name in _listed(settings.get(key))]
-        folder = str(settings.get("dataset_dir") or DATA_DIR)
-        found += [one for name in dict.fromkeys(names) for one in entry_and_data(folder, name)]
+    if verb in DATA_VERBS:
+        found += _data_of(settings)
     return list(dict.fromkeys(found))
 
 
@@ -94,7 +94,19 @@ def must_be_there(verb: str, args: Sequence[str]) -> list[Thing]:
     given = sort_arguments(args)
     if verb == "init":
         return [thing(path, "data") for path in given.options.get("--data", ())]
-    return [thing(word) for word in given.words[:1]]
+    found = [thing(word) for word in given.words[:1]]
+    if verb in DATA_VERBS:
+        found += [one for one in _data_of(_settings(given)) if one.kind == "entry"]
+    return found
+
+
+def _data_of(settings: dict[str, Any]) -> list[Thing]:
+    """The datasets that a config names: their entries, and their files as far as they can be found."""
+    folder = str(settings.get("dataset_dir") or DATA_DIR)
+    if folder == "ONLINE" or folder.startswith("REMOTE:"):
+        return []
+    names = [name for key in ("dataset", "eval_dataset") for name in _listed(settings.get(key))]
+    return [one for name in dict.fromkeys(names) for one in entry_and_data(folder, name)]
 
 
 def faults_of(verb: str, args: Sequence[str]) -> list[str]:
@@ -110,6 +122,18 @@ def faults_of(verb: str, args: Sequence[str]) -> list[str]:
     if verb == "chat" and not given.options.get("--prompt"):
         faults.append('trainkit chat needs --prompt, "QUESTION" in args: nobody is there to type one')
     return faults
+
+
+def is_finished(args: Sequence[str]) -> bool:
+    """Whether the output folder of a ``run`` says that its training is complete."""
+    for folder in outputs_of("run", args):
+        try:
+            record = json.loads(Path(folder.path, RUN_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(record, dict) and record.get("status") == "finished":
+            return True
+    return False
 
 
 def _settings(given: Arguments) -> dict[str, Any]:

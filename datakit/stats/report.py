@@ -7,6 +7,7 @@ import html as html_lib
 import io
 import logging
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,7 @@ from datakit.stats.measure import Measured
 from datakit.stats.suggest import ladder, percent, suggest_block, suggest_cutoff
 from registry.atomic import atomic_file
 from registry.command import print_json
+from registry.errors import UsageError
 
 log = logging.getLogger("tunekit")
 
@@ -93,6 +95,24 @@ def finish_stats(measured: Measured, *, plot: Path | None, html: Path | None, js
         log.info("  e.g. %s", example)
 
 
+def check_targets(plot: Path | None, html: Path | None) -> None:
+    """Raise ``UsageError`` for files that could not be written, before anything is measured."""
+    for path, endings in ((plot, (".png",)), (html, (".html", ".htm"))):
+        if path is None:
+            continue
+        if path.is_dir():
+            raise UsageError(
+                "this is a folder, a file is needed",
+                where=str(path),
+                mend=f"For example {path / f'lengths{endings[0]}'}",
+            )
+        if path.suffix.lower() not in endings:
+            raise UsageError(f"this is written as {endings[0]}, so its name must end so", where=str(path))
+        parent = next(p for p in path.absolute().parents if p.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK):
+            raise UsageError(f"nothing can be written in {parent}", where=str(path), mend="Choose another place.")
+
+
 def write_files(measured: Measured, summary: dict[str, Any], *, plot: Path | None, html: Path | None) -> list[Path]:
     """Write the PNG and the HTML page where asked for; each appears whole or not at all."""
     from datakit.stats.plot import draw_lengths
@@ -129,7 +149,7 @@ def length_table(summary: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[s
 
 def candidate_table(summary: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Heads and rows of the candidates' table; the suggested one is marked with a star."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for c in summary["candidates"]:
         name = f"{c['cutoff_len']:,}" + (" *" if c["cutoff_len"] == summary["suggested_cutoff_len"] else "  ")
         share = percent(c["tokens_lost"] / summary["tokens"]) if summary["tokens"] else "0%"

@@ -91,7 +91,8 @@ def faults_of(data: Mapping[str, Any], layout: Layout) -> list[Fault]:
         record = READERS[layout.formatting](data, layout)
     except RowFault as fault:
         value = lookup(data, fault.field)
-        return [Fault(fault.field, fault.reason, "error", "" if value is None else str(value)[:200])]
+        shown = "" if value is None or isinstance(value, list | dict) else str(value)
+        return [Fault(fault.field, fault.reason, "error", shown)]
     found = [fault for check in CHECKS.values() for fault in check(record)]
     return [replace(fault, field=spell_field(fault.field, record, layout, data)) for fault in found]
 

@@ -7,12 +7,18 @@ from typing import Any
 
 from registry.errors import RowFault
 
-KINDS = {bool: "a truth value", int: "a number", float: "a number", list: "a list", dict: "an object"}
+KINDS = {str: "text", bool: "a truth value", int: "a number", float: "a number", list: "a list", dict: "an object"}
 
 
 def kind_of(value: Any) -> str:
     """``value`` in words for an error: its kind and the start of it."""
-    return "null" if value is None else f"{KINDS.get(type(value), type(value).__name__)} ({str(value)[:40]})"
+    if value is None:
+        return "null"
+    try:
+        start = str(value)[:40]
+    except RecursionError:
+        start = "nested too deep to be shown"
+    return f"{KINDS.get(type(value), type(value).__name__)} ({start})"
 
 
 def optional_text(row: Mapping[str, Any], column: str | None) -> str:

@@ -9,31 +9,30 @@ import orjson
 
 from registry.datasets import Layout, Tags
 from registry.errors import RowFault
-from registry.formats.fields import optional_text, required
-from registry.formats.sharegpt import check_complete, read_messages, split_system
-from registry.records import ChatRecord, FeedbackRecord, Message, PreferenceRecord, Record, Role, TextRecord
+from registry.formats import sharegpt
+from registry.formats.fields import kind_of, required
+from registry.records import FeedbackRecord, Message, PreferenceRecord, Record, Role, TextRecord
 
 NAMES: dict[Role, str] = {"user": "user", "assistant": "assistant", "observation": "tool", "function": "assistant"}
 
 
 def to_record(row: Mapping[str, Any], layout: Layout) -> Record:
-    """One row as a record: tool calls become function turns, a system message may come first.
+    """One row as a record: tool calls become function turns, tools given as objects their JSON text; the rest is as
+    in sharegpt (a system message first, preference pairs, judged answers).
 
     Raises ``RowFault`` with the message's number.
     """
-    name = str(layout.columns.messages)
+    columns, tags = layout.columns, layout.tags
+    name = str(columns.messages)
     raw = required(row, name, list, "a list of messages")
-    tags = layout.tags
-    system, turns = split_system(raw, tags, name)
-    first = len(raw) - len(turns)
-    plain = [_without_calls(turn, tags, f"{name}[{first + i}]") for i, turn in enumerate(turns)]
-    messages = read_messages(plain, tags, name, first=first)
-    check_complete(messages, name)
-    tools = row.get(layout.columns.tools) if layout.columns.tools else None
-    spelled = (
-        orjson.dumps(tools).decode() if isinstance(tools, list | dict) else optional_text(row, layout.columns.tools)
-    )
-    return ChatRecord(messages, system if system is not None else optional_text(row, layout.columns.system), spelled)
+    plain = {name: [_without_calls(turn, tags, f"{name}[{i}]") for i, turn in enumerate(raw)]}
+    for column in (columns.chosen, columns.rejected):
+        if column in row:
+            plain[column] = _without_calls(row[column], tags, column)
+    tools = row.get(columns.tools) if columns.tools else None
+    if isinstance(tools, list | dict):
+        plain[str(columns.tools)] = orjson.dumps(tools).decode()  # type: ignore[assignment]
+    return sharegpt.to_record({**row, **plain}, layout)
 
 
 def _without_calls(turn: Any, tags: Tags, at: str) -> Any:
@@ -42,6 +41,8 @@ def _without_calls(turn: Any, tags: Tags, at: str) -> Any:
         return turn
     if tags.function_tag is None:
         raise RowFault(at, "the message calls a tool, but the dataset's tags list no function_tag")
+    if not isinstance(turn["tool_calls"], list):
+        raise RowFault(f"{at}.tool_calls", f"a list of calls belongs here, not {kind_of(turn['tool_calls'])}")
     calls = []
     for number, call in enumerate(turn["tool_calls"]):
         function = call.get("function", call) if isinstance(call, dict) else None

@@ -107,7 +107,7 @@ def role_of(turn: Mapping[str, Any], tags: Tags, roles: Mapping[str, Role], at: 
         raise RowFault(at, f'the message has no "{tags.role_tag}"; its keys: {", ".join(turn) or "none"}')
     if name == tags.system_tag:
         raise RowFault(at, "a system turn may only come first")
-    if name not in roles:
+    if not isinstance(name, str) or name not in roles:
         hint = did_you_mean(str(name), roles)
         raise RowFault(at, f'"{name}" is not a role; known: {", ".join(roles)}. {hint}'.rstrip())
     return roles[name]

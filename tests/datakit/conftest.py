@@ -32,9 +32,7 @@ class Ran:
 
 
 @pytest.fixture
-def datakit(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> Callable[..., Ran]:
+def datakit(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Ran]:
     """``datakit("convert", "a.csv", "-o", "b.jsonl")`` within ``tmp_path``; no traceback, no temporary file left."""
     monkeypatch.chdir(tmp_path)
 

@@ -61,7 +61,16 @@ def test_keep_refuses_a_new_name_that_another_column_has(datakit, write_rows, tm
 def test_mapped_columns_become_alpaca_and_the_rest_is_named_as_left_out(datakit, write_rows, read_rows_back, tmp_path):
     write_rows("in.jsonl", *TICKETS)
     ran = datakit(
-        "convert", "in.jsonl", "-o", "out.jsonl", "--to", "alpaca", "--map", "instruction=question", "--map", "output=answer"
+        "convert",
+        "in.jsonl",
+        "-o",
+        "out.jsonl",
+        "--to",
+        "alpaca",
+        "--map",
+        "instruction=question",
+        "--map",
+        "output=answer",
     )
     assert read_rows_back("out.jsonl") == [
         {"instruction": "How long?", "input": "", "output": "Two days."},
@@ -80,7 +89,18 @@ def test_mapped_columns_become_alpaca_and_the_rest_is_named_as_left_out(datakit,
 )
 def test_parts_go_by_either_name(datakit, write_rows, read_rows_back, parts):
     write_rows("in.jsonl", TICKETS[0])
-    datakit("convert", "in.jsonl", "-o", "o.jsonl", "--to", "openai", "--map", f"{parts[0]}=question", "--map", f"{parts[1]}=answer")
+    datakit(
+        "convert",
+        "in.jsonl",
+        "-o",
+        "o.jsonl",
+        "--to",
+        "openai",
+        "--map",
+        f"{parts[0]}=question",
+        "--map",
+        f"{parts[1]}=answer",
+    )
     assert read_rows_back("o.jsonl") == [
         {"messages": [{"role": "user", "content": "How long?"}, {"role": "assistant", "content": "Two days."}]}
     ]
@@ -88,7 +108,9 @@ def test_parts_go_by_either_name(datakit, write_rows, read_rows_back, parts):
 
 def test_a_dotted_name_plays_a_part(datakit, write_rows, read_rows_back):
     write_rows("in.jsonl", {"q": {"text": "Hi", "lang": "en"}, "a": "Yo"})
-    ran = datakit("convert", "in.jsonl", "-o", "o.jsonl", "--to", "alpaca", "--map", "instruction=q.text", "--map", "output=a")
+    ran = datakit(
+        "convert", "in.jsonl", "-o", "o.jsonl", "--to", "alpaca", "--map", "instruction=q.text", "--map", "output=a"
+    )
     assert read_rows_back("o.jsonl") == [{"instruction": "Hi", "input": "", "output": "Yo"}]
     assert "q (all but what is mapped)" in ran.err
 
@@ -126,7 +148,18 @@ def test_keys_of_messages_without_a_place_are_named(datakit, write_rows):
 
 def test_rejects_hold_file_row_field_reason_and_the_row_itself(datakit, write_rows, read_rows_back):
     write_rows("in.jsonl", *TICKETS)
-    datakit("convert", "in.jsonl", "-o", "o.jsonl", "--to", "alpaca", "--map", "instruction=question", "--map", "output=answer")
+    datakit(
+        "convert",
+        "in.jsonl",
+        "-o",
+        "o.jsonl",
+        "--to",
+        "alpaca",
+        "--map",
+        "instruction=question",
+        "--map",
+        "output=answer",
+    )
     (reject,) = read_rows_back("o.jsonl.rejects.jsonl")
     assert json.loads(reject.pop("raw")) == TICKETS[1]
     assert reject == {"file": "in.jsonl", "row": 2, "field": "answer", "reason": "text belongs here, not null"}

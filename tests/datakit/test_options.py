@@ -13,7 +13,7 @@ def test_pairs_split_at_the_first_equals_sign_and_values_may_be_empty():
 
 @pytest.mark.parametrize("text", ["a", "=b", " =b", ""])
 def test_what_is_no_pair_is_refused_by_flag(text):
-    with pytest.raises(UsageError, match="--map: .* is not NAME=VALUE"):
+    with pytest.raises(UsageError, match=r"--map: .* is not NAME=VALUE"):
         pairs([text], "--map")
 
 

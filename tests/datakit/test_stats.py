@@ -2,8 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,7 @@ from datakit.stats import measure_rows
 from datakit.stats.lengths import Lengths, at_cutoff, in_blocks, totals
 from datakit.stats.measure import Measured, measure_texts, measure_turns
 from datakit.stats.read import Account
-from datakit.stats.report import finish_stats, summarize
+from datakit.stats.report import check_targets, finish_stats, summarize
 from datakit.stats.suggest import ladder, percent, suggest_block, suggest_cutoff
 from registry.encode import Encoder, EncodeRules
 from registry.errors import DataError, RowFault, UsageError
@@ -44,6 +47,9 @@ BYTES = ByteTokenizer()
 
 
 def renderer(template):
+    """How a template spells; ``ends once`` stands for those whose conversations carry one end of sequence in all."""
+    if template == "ends once":
+        return SlotRenderer(replace(load_template("empty"), efficient_eos=True))
     return SlotRenderer(load_template(template))
 
 
@@ -73,7 +79,7 @@ PAIRS = st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=10)
 
 
 @settings(max_examples=60, deadline=None)
-@given(CHATS, st.integers(1, 120), st.sampled_from(["chatml", "default", "empty", "llama2", "llama3"]))
+@given(CHATS, st.integers(1, 120), st.sampled_from(["chatml", "default", "empty", "llama2", "llama3", "ends once"]))
 def test_what_a_cutoff_costs_is_what_the_encoder_really_leaves_out(rows, cutoff, template):
     records = [chat(*row) for row in rows]
     whole = [
@@ -103,7 +109,7 @@ def test_what_a_cutoff_costs_is_what_the_encoder_really_leaves_out(rows, cutoff,
 
 
 @settings(max_examples=60, deadline=None)
-@given(PAIRS, st.integers(1, 120), st.sampled_from(["chatml", "llama3", "empty"]))
+@given(PAIRS, st.integers(1, 120), st.sampled_from(["chatml", "llama3", "empty", "ends once"]))
 def test_preferences_are_measured_as_the_encoder_cuts_them(rows, cutoff, template):
     records = [
         PreferenceRecord((Message("user", p),), Message("assistant", a), Message("assistant", b)) for p, a, b in rows
@@ -363,15 +369,27 @@ def test_rows_none_of_which_can_be_trained_are_a_fault_of_the_data(tmp_path, mod
 
 def test_plot_and_page_are_written_and_the_page_needs_nothing_beside_it(tmp_path, model, capsys):
     found = measure([write_rows(tmp_path / "rows.jsonl", [QA, {"instruction": "<b>", "output": None}])], model)
+    found = replace(found, tokenizer="<i>mine")
     finish_stats(found, plot=tmp_path / "l.png", html=tmp_path / "l.html", json=False, quiet=False)
     assert (tmp_path / "l.png").read_bytes().startswith(b"\x89PNG")
     page = (tmp_path / "l.html").read_text()
     assert "data:image/png;base64," in page
     assert "http" not in page
     assert "text belongs here, not null" in page
+    assert "&lt;i&gt;mine" in page
     out = capsys.readouterr().out
-    assert "Suggested cutoff_len: 72" not in out
     assert f"Suggested cutoff_len: {summarize(found)['suggested_cutoff_len']}" in out
+
+
+@pytest.mark.parametrize(
+    ("plot", "told"),
+    [(".", "a file is needed"), ("l.jpg", r"written as \.png"), ("file/l.png", "nothing can be written in .*file")],
+)
+def test_a_plot_that_could_not_be_written_is_refused_first(plot, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    with pytest.raises(UsageError, match=told):
+        check_targets(Path(plot), None)
 
 
 def run_cli(*args):
@@ -421,6 +439,18 @@ def test_the_command_ends_with_2_and_no_traceback_for_a_wrong_folder(tmp_path):
     assert done.returncode == 2
     assert "no such folder" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_ends_with_130_and_no_traceback(model):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-m", "datakit.cli", "stats", "-", "--model", str(model), "--template", "chatml"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(words, env=environment, text=True, **pipes) as running:
+        time.sleep(1.5)  # it waits for rows
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert "Traceback" not in err
 
 
 @needs_shared

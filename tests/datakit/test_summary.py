@@ -11,7 +11,13 @@ from datakit.summary import finish, summary_lines, visible, with_progress
 from registry.command import set_up_logging
 
 DONE = Outcome(
-    "convert", 1200, 1197, {"b: rare": 1, "a: frequent": 2}, (Path("o.jsonl"),), Path("o.jsonl.rejects.jsonl"), seconds=2.0
+    "convert",
+    1200,
+    1197,
+    {"b: rare": 1, "a: frequent": 2},
+    (Path("o.jsonl"),),
+    Path("o.jsonl.rejects.jsonl"),
+    seconds=2.0,
 )
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from datakit.values import encode_row
 from datakit.write import Sink, check_target, family, open_sink
+from registry.atomic import TEMPORARY_MARK
 from registry.errors import RowFault, UsageError
 from registry.rows import BadRow, Row, read_rows
 
@@ -29,7 +30,18 @@ def write_all(out, rows, rejects=None):
 
 @pytest.mark.parametrize(
     "name",
-    ["o.jsonl", "o.json", "o.csv", "o.tsv", "o.parquet", "o.jsonl.gz", "o.jsonl.zst", "o.json.gz", "o.csv.zst", "o.tsv.gz"],
+    [
+        "o.jsonl",
+        "o.json",
+        "o.csv",
+        "o.tsv",
+        "o.parquet",
+        "o.jsonl.gz",
+        "o.jsonl.zst",
+        "o.json.gz",
+        "o.csv.zst",
+        "o.tsv.gz",
+    ],
 )
 def test_rows_of_text_come_back_from_every_container(tmp_path, name):
     write_all(tmp_path / name, ROWS)
@@ -57,6 +69,11 @@ def test_the_same_rows_give_the_same_bytes(tmp_path, name):
     assert (tmp_path / name).read_bytes() == first
 
 
+def test_a_gzip_file_does_not_tell_when_it_was_written(tmp_path):
+    write_all(tmp_path / "o.jsonl.gz", ROWS)
+    assert (tmp_path / "o.jsonl.gz").read_bytes()[4:8] == bytes(4)
+
+
 def test_an_empty_array_is_still_json(tmp_path):
     write_all(tmp_path / "o.json", [])
     assert json.loads((tmp_path / "o.json").read_text()) == []
@@ -72,10 +89,15 @@ def test_the_manifest_hashes_what_was_written(tmp_path):
     assert (outcome.rows_in, outcome.rows_out, outcome.outputs) == (2, 2, (out,))
 
 
-def test_a_row_that_went_missing_is_a_fault_of_ours_and_nothing_is_written(tmp_path):
-    with pytest.raises(AssertionError, match="1 rows in, 0 out, 0 rejected"), open_sink(tmp_path / "o.jsonl", None, []) as sink:
-        sink.ledger.read("in.jsonl")
-        sink.close_books("test", {}, [], {})
+@pytest.mark.parametrize("name", ["o.jsonl", None], ids=["rows are kept", "rows are only counted"])
+def test_a_row_that_went_missing_is_a_fault_of_ours_and_nothing_is_written(tmp_path, name):
+    def lose_a_row():
+        with open_sink(tmp_path / name if name else None, None, []) as sink:
+            sink.ledger.read("in.jsonl")
+            sink.close_books("test", {}, [], {})
+
+    with pytest.raises(AssertionError, match="1 rows in, 0 out, 0 rejected"):
+        lose_a_row()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -91,26 +113,31 @@ def test_rejects_tell_the_row_even_where_it_is_no_json(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("when", ["data", "rejects", "manifest"])
-def test_a_disk_that_fills_up_leaves_all_files_as_they_were(tmp_path, monkeypatch, when):
+@pytest.mark.parametrize("too_much", ["o.jsonl", "o.jsonl.rejects.jsonl", "o.jsonl.manifest.json"])
+def test_a_disk_that_fills_up_leaves_all_files_as_they_were(tmp_path, monkeypatch, too_much):
     out = tmp_path / "o.jsonl"
     for name in ("o.jsonl", "o.jsonl.manifest.json", "o.jsonl.rejects.jsonl"):
         (tmp_path / name).write_text("before")
-    real, calls = os.fsync, []
+    real = os.fsync
 
     def fsync(descriptor):
-        calls.append(descriptor)
-        if len(calls) == ["data", "rejects", "manifest"].index(when) + 1:
+        inode = os.fstat(descriptor).st_ino
+        name = next((p.name for p in tmp_path.iterdir() if p.stat().st_ino == inode), "")
+        if name.startswith(f".{too_much}{TEMPORARY_MARK}"):
             raise OSError(errno.ENOSPC, "No space left on device")
         real(descriptor)
 
+    def write_one_and_reject_one():
+        with open_sink(out, None, []) as sink:
+            sink.ledger.read("a")
+            sink.accept(Row("a", 1, {}), {})
+            sink.ledger.read("a")
+            sink.reject(BadRow("a", 2, "not JSON", ""), "", "not JSON")
+            sink.close_books("test", {}, [], {})
+
     monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(OSError, match="No space"), open_sink(out, None, []) as sink:
-        sink.ledger.read("a")
-        sink.accept(Row("a", 1, {}), {})
-        sink.ledger.read("a")
-        sink.reject(BadRow("a", 2, "not JSON", ""), "", "not JSON")
-        sink.close_books("test", {}, [], {})
+    with pytest.raises(OSError, match="No space"):
+        write_one_and_reject_one()
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {
         "o.jsonl": "before", "o.jsonl.manifest.json": "before", "o.jsonl.rejects.jsonl": "before"
     }  # fmt: skip

@@ -1,0 +1,1 @@
+"""Tests, laid out as the packages are; a package itself so that equal file names do not meet."""

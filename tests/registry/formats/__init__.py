@@ -1,0 +1,1 @@
+"""Tests of registry.formats, one file for each of its modules."""

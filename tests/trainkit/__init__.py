@@ -1,0 +1,1 @@
+"""Tests of trainkit, one file a module of trainkit/."""

@@ -1,0 +1,1 @@
+"""Tests of trainkit.backends, one file a module of trainkit/backends/."""

@@ -1,0 +1,1 @@
+"""Tests of trainkit.data, one file a module of trainkit/data/."""

@@ -1,0 +1,1 @@
+"""Tests of trainkit.stages, one file a module of trainkit/stages/."""
