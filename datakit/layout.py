@@ -54,6 +54,7 @@ def resolve_layout(
     Raises ``UsageError`` (naming ``flag``) for unknown formats and parts, and for rows that fit no known format.
     """
     wanted = _mapped_parts(mapping, flag)
+    base: Layout | None
     if format_name != AUTO:
         base = _named(format_name, head, wanted)
     else:

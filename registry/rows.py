@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import orjson
 
@@ -85,7 +85,7 @@ def _read_file(file: str, keep_blank_lines: bool) -> Iterator[Row | BadRow]:
         yield from _read_arrow(file)
     else:
         with open_binary(file) as opened:
-            handle = opened if isinstance(opened, io.BufferedReader) else io.BufferedReader(opened)  # type: ignore[type-var]
+            handle: Any = opened if isinstance(opened, io.BufferedReader) else io.BufferedReader(cast(Any, opened))
             if handle.peek(2)[:2] in (b"\xff\xfe", b"\xfe\xff"):
                 raise UsageError("the file is UTF-16, not UTF-8", where=file, mend="Save it as UTF-8 and try again.")
             if container in ("csv", "tsv"):

@@ -25,13 +25,13 @@ def to_record(row: Mapping[str, Any], layout: Layout) -> Record:
     columns, tags = layout.columns, layout.tags
     name = str(columns.messages)
     raw = required(row, name, list, "a list of messages")
-    plain = {name: [_without_calls(turn, tags, f"{name}[{i}]") for i, turn in enumerate(raw)]}
+    plain: dict[str, Any] = {name: [_without_calls(turn, tags, f"{name}[{i}]") for i, turn in enumerate(raw)]}
     for column in (columns.chosen, columns.rejected):
-        if column in row:
+        if column is not None and column in row:
             plain[column] = _without_calls(row[column], tags, column)
     tools = row.get(columns.tools) if columns.tools else None
     if isinstance(tools, list | dict):
-        plain[str(columns.tools)] = orjson.dumps(tools).decode()  # type: ignore[assignment]
+        plain[str(columns.tools)] = orjson.dumps(tools).decode()
     return sharegpt.to_record({**row, **plain}, layout)
 
 
