@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import orjson
 
-from registry.errors import Interrupted, TunekitError, from_os_error
+from registry.errors import Interrupted, StoppedByUser, TunekitError, from_os_error
 
 log = logging.getLogger("tunekit")
 
@@ -86,7 +86,10 @@ def fail(error: TunekitError) -> int:
     """Tell an error on stderr, with its traceback only under ``--debug``; return its exit code."""
     if _State.debug:
         traceback.print_exception(error)
-    complain(str(error))
+    if isinstance(error, StoppedByUser):
+        print(error, file=sys.stderr, flush=True)  # what was asked for is no error
+    else:
+        complain(str(error))
     return error.exit_code
 
 

@@ -15,7 +15,7 @@ from registry.atomic import write_json
 from registry.sources import STDIN
 
 MANIFEST_VERSION = 1
-SECRETS = ("key", "token", "secret", "password")
+SECRETS = {"key", "token", "secret", "password"}  # as a whole word of an option's name
 
 
 def tool_version() -> str:
@@ -82,7 +82,7 @@ def build_manifest(
         "manifest_version": MANIFEST_VERSION,
         "tool": f"tunekit {tool_version()}",
         "command": command,
-        "options": {k: v for k, v in options.items() if not any(s in k.lower() for s in SECRETS)},
+        "options": {k: v for k, v in options.items() if not SECRETS & set(k.lower().replace("-", "_").split("_"))},
         "inputs": inputs,
         "outputs": [{"file": str(p), "bytes": Path(p).stat().st_size, "sha256": sha256_of(p)} for p in outputs],
         "rows_in": ledger.rows_in,

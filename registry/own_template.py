@@ -5,11 +5,16 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from registry.errors import RowFault, UsageError
 from registry.records import Message
 from registry.render import Turn
+
+if TYPE_CHECKING:  # jinja2 is loaded only where a template is
+    from jinja2.ext import Extension
+    from jinja2.nodes import Node
+    from jinja2.parser import Parser
 
 ROLES = {"user": "user", "assistant": "assistant", "observation": "tool", "function": "assistant"}
 
@@ -33,7 +38,7 @@ class OwnTemplate:
 
         # The options and globals that transformers gives chat templates, so that they mean the same here.
         environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _generation_tag()]
         )
         environment.filters["tojson"] = _to_json
         environment.globals["raise_exception"] = _raise_exception
@@ -83,6 +88,20 @@ def _spelled(message: Message) -> dict[str, Any]:
 
 def _to_json(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
     return json.dumps(value, ensure_ascii=ensure_ascii, **options)  # Jinja's own filter would escape for HTML
+
+
+def _generation_tag() -> type[Extension]:
+    """``{% generation %} … {% endgeneration %}``: transformers' mark around what the model says; it spells nothing."""
+    from jinja2.ext import Extension
+
+    class GenerationTag(Extension):
+        tags = {"generation"}  # noqa: RUF012  # jinja2 declares it so
+
+        def parse(self, parser: Parser) -> list[Node]:
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+    return GenerationTag
 
 
 def _raise_exception(message: str) -> None:

@@ -85,7 +85,8 @@ def _expression(slots: tuple[Slot, ...], content: str) -> str:
     parts: list[str] = []
     for slot in slots:
         if not isinstance(slot, str):
-            parts.append(slot.of if slot.of else json.dumps(slot.text, ensure_ascii=False))
+            # A tokenizer without that token leaves its name undefined, and training then writes nothing there either.
+            parts.append(f"({slot.of} or '')" if slot.of else json.dumps(slot.text, ensure_ascii=False))
             continue
         before, placed, after = slot.replace("{{idx}}", "0").partition("{{content}}")
         parts += [

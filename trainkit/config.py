@@ -115,6 +115,7 @@ class LoopConfig:
     data_seed: int | None
     bf16: bool
     gradient_checkpointing: bool | None
+    disable_gradient_checkpointing: bool
     use_cpu: bool
     logging_strategy: str
     logging_steps: int | float
@@ -125,6 +126,13 @@ class LoopConfig:
     save_only_model: bool
     eval_strategy: str
     eval_steps: int | float | None
+
+    def recompute(self, *, on_gpu: bool) -> bool:
+        """Whether activations are recomputed in the backward pass; unset, as LLaMA-Factory does: on a GPU, where memory
+        is what runs out first."""
+        if self.gradient_checkpointing is not None:
+            return self.gradient_checkpointing
+        return on_gpu and not self.disable_gradient_checkpointing
 
 
 @dataclass(frozen=True)
@@ -145,7 +153,6 @@ class ExportConfig:
 
     export_dir: str | None
     export_size: int
-    export_device: str
 
 
 @dataclass(frozen=True)
@@ -182,7 +189,7 @@ class RunConfig:
             for k, v in asdict(self).items()
             if k in ("stage", "compat", "model", "data", "method", "preference", "optim")
         }
-        free = ("per_device_eval_batch_size", "use_cpu")
+        free = ("per_device_eval_batch_size", "use_cpu", "gradient_checkpointing", "disable_gradient_checkpointing")
         shaping["loop"] = {
             k: v
             for k, v in asdict(self.loop).items()

@@ -134,10 +134,9 @@ class Progress:
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
 
-            columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[numbers]}"))
-            self._bar = Bar(
-                *columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=Console(stderr=True)
-            )
+            numbers = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[numbers]}"))
+            times = (TimeElapsedColumn(), TextColumn("·"), TimeRemainingColumn(), TextColumn("left"))
+            self._bar = Bar(TextColumn(title), *numbers, *times, console=Console(stderr=True))
             self._task = self._bar.add_task(title, total=total_steps, numbers="")
 
     def __enter__(self) -> Progress:

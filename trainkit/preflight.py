@@ -69,20 +69,25 @@ def check_model(name_or_path: str) -> None:
             raise UsageError('config.json names no "model_type"', where=name_or_path)
     elif path.exists():
         raise UsageError("a model must be a folder, this is a file", where=name_or_path)
-    elif name_or_path.startswith((".", "/", "~")) or name_or_path.count("/") != 1 or path.parent.is_dir():
+    else:
+        _check_hub_id(name_or_path, "model")
+
+
+def check_adapter(name_or_path: str) -> None:
+    """Raise ``UsageError`` unless ``name_or_path`` is an adapter folder (or looks like a hub id)."""
+    folder = Path(name_or_path)
+    if not folder.is_dir():
+        _check_hub_id(name_or_path, "adapter")
+    elif not (folder / "adapter_config.json").is_file():
+        raise UsageError("the adapter folder has no adapter_config.json", where=name_or_path)
+
+
+def _check_hub_id(name: str, kind: str) -> None:
+    """Raise ``UsageError`` for what can only have been meant as a folder, with the nearest folder there is."""
+    path = Path(name)
+    if name.startswith((".", "/", "~")) or name.count("/") != 1 or path.parent.is_dir():
         near = nearest(path.name, [p.name for p in path.parent.iterdir() if p.is_dir()]) if path.parent.is_dir() else []
-        raise UsageError(
-            "no such model folder", where=name_or_path, mend=f"Near it: {', '.join(near)}" if near else None
-        )
-
-
-def check_adapter(path: str) -> None:
-    """Raise ``UsageError`` unless ``path`` is an adapter folder (or looks like a hub id)."""
-    folder = Path(path)
-    if (folder.is_dir() and not (folder / "adapter_config.json").is_file()) or (
-        not folder.is_dir() and path.count("/") != 1
-    ):
-        raise UsageError("the adapter folder has no adapter_config.json", where=path)
+        raise UsageError(f"no such {kind} folder", where=name, mend=f"Near it: {', '.join(near)}" if near else None)
 
 
 def _check_datasets(stage: str, data: DataConfig, faults: list[str]) -> dict[str, DatasetEntry]:

@@ -23,6 +23,7 @@ from trainkit.backends.single import Single
 from trainkit.chat_template import chat_template_of
 from trainkit.checkpoint import load_optimizer, load_random_state, prune, publish_weights, save_checkpoint
 from trainkit.claim import Claim, begin, check_same_data, claim_folder, finish
+from trainkit.compat import deviations
 from trainkit.config import RunConfig
 from trainkit.data.collate import Batch
 from trainkit.data.loader import StepPlan
@@ -106,6 +107,12 @@ def run(config: RunConfig, *, fresh: bool = False, quiet: bool = False) -> RunRe
         log.info("%s", note)
     torch.manual_seed(config.loop.seed)
     data = load_data(config, entries)
+    pads_with_eos = data.tokenizer.pad_id == data.tokenizer.eos_id
+    blank_lines = any((entry.file_name or "").endswith(".txt") for entry in entries.values())
+    for text in deviations(
+        config, adds_bos=data.tokenizer.adds_bos, pads_with_eos=pads_with_eos, blank_lines=blank_lines
+    ):
+        log.info("unlike LLaMA-Factory (compat: strict does as they do): %s", text)
     digest = data.examples.digest()
     check_same_data(claim, digest)
     engine = build_engine(config, claim, data)
@@ -113,9 +120,10 @@ def run(config: RunConfig, *, fresh: bool = False, quiet: bool = False) -> RunRe
     data.examples.write_rejects(claim.folder / "rejected_rows.jsonl")
     write_config(claim.folder, config)
     describe(config, engine, data.plan)
-    with Progress(data.plan.total_steps, title=config.stage, quiet=quiet) as progress:
-        run_log, training = ready(config, claim, data, engine, progress)
-        start = claim.checkpoint.step if claim.checkpoint else 0
+    progress = Progress(data.plan.total_steps, title=config.stage, quiet=quiet)
+    run_log, training = ready(config, claim, data, engine, progress)
+    start = claim.checkpoint.step if claim.checkpoint else 0
+    with progress:
         train(training, config.loop, config.optim, run_log, progress, start)
     numbers = save_all(config, claim, data, engine, run_log, training)
     finish(claim, config, digest, data.plan.total_steps)
@@ -157,9 +165,9 @@ def build_engine(config: RunConfig, claim: Claim, data: Data) -> Engine:
     saved_tokenizer = tokenizer_to_save(config.model, data.tokenizer, data.tokenizer_folder, chat_template)
     trainable = prepare_trainable(model)
     model = backend.prepare(model)
-    if config.loop.gradient_checkpointing:
-        model.gradient_checkpointing_enable()  # type: ignore[operator]
-        model.enable_input_require_grads()  # type: ignore[operator]
+    if config.loop.recompute(on_gpu=backend.device.type == "cuda"):
+        # not the reentrant kind: it needs inputs that require a gradient, and frozen embeddings give none
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore[operator]
     optimizer = build_optimizer(config.optim, model, trainable)
     return Engine(model, trainable, optimizer, saved_tokenizer, backend, head_is_plain(model))
 

@@ -45,7 +45,7 @@ def raising(error):
         (UsageError("no such file", where="a.jsonl", mend="Look again."), 2, "error: a.jsonl: no such file\n  Look again.\n"),
         (DataError("3 rows have faults"), 1, "error: 3 rows have faults\n"),
         (StoppedError("the disk is full", mend="Go on with:  tool"), 3, "error: the disk is full\n  Go on with:  tool\n"),
-        (StoppedByUser("stopped; the work so far is saved"), 130, "error: stopped; the work so far is saved\n"),
+        (StoppedByUser("stopped; the work so far is saved"), 130, "stopped; the work so far is saved\n"),  # asked for, so no error
         (OSError(28, "No space left on device", "out"), 3,
          "error: out: the disk is full while running tool\n"
          "  Free some space and run the same command again; files that were there before are intact.\n"),

@@ -7,7 +7,7 @@ import pytest
 from registry.errors import RowFault, UsageError
 from registry.own_template import OwnTemplate
 from registry.records import Message
-from registry.render import prompt_of
+from registry.render import Turn, prompt_of
 from tests.conftest import QWEN2, chat, needs_shared, spelled
 
 PLAIN = (
@@ -117,3 +117,13 @@ def test_the_text_is_what_transformers_gives(theirs, messages, system, template)
         assert ours.render(rows, add_generation_prompt=prompt) == text
     if template == "own" and len(messages) % 2 == 0:
         assert spelled(ours.turns(messages, system)) == text
+
+
+def test_generation_marks_spell_nothing():
+    source = (
+        "{% for m in messages %}{% if m['role'] == 'assistant' %}"
+        "{% generation %}{{ m['content'] }}<end>{% endgeneration %}"
+        "{% else %}<q>{{ m['content'] }}<a>{% endif %}{% endfor %}"
+    )
+    turns = OwnTemplate(source).turns((Message("user", "hi"), Message("assistant", "yo")), "")
+    assert turns == [Turn(("<q>hi<a>",), ("yo<end>",))]

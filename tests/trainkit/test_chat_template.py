@@ -84,3 +84,13 @@ def test_a_template_that_cannot_be_rendered_is_replaced(model_folder: Path) -> N
     tokenizer, _ = open_tokenizer(model_folder, "qwen3_nothink")
     tokenizer.chat_template = "{{ raise_exception('no') }}"
     assert chat_template_of("qwen3_nothink", tokenizer, None) == to_jinja(load_template("qwen3_nothink"))
+
+
+def test_a_tokenizer_without_a_token_that_the_template_writes_goes_without(model_folder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    assert tokenizer.bos_token is None
+    tokenizer.chat_template = to_jinja(load_template("llama2"))
+    messages = [{"role": "user", "content": "q"}]
+    assert tokenizer.apply_chat_template(messages, tokenize=False) == "[INST] q [/INST]"

@@ -83,9 +83,7 @@ def test_ctrl_c_finishes_the_step_saves_it_and_the_next_run_goes_on(
     assert "stopping: this step is finished and saved first" in ended.err
     (saved,) = (p.name for p in folder.glob("checkpoint-*"))
     done = saved.removeprefix("checkpoint-")
-    assert (
-        f"error: stopped after step {done} of 10; {saved} is saved\n  Run the same command again to go on." in ended.err
-    )
+    assert f"stopped after step {done} of 10; {saved} is saved\n  Run the same command again to go on." in ended.err
 
     assert f"after step {done} of 10" in trainkit("run", parts).err
     assert curve(trainer_log(folder)) == curve(trainer_log(tmp_path / "whole"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import trainkit
 from trainkit.config import PARTS, RunConfig
 from trainkit.keys import check_keys, coerce, key_table
 
@@ -45,6 +47,15 @@ def test_every_used_key_reaches_the_config_and_nothing_else_does() -> None:
     held += [name for name in RunConfig.__dataclass_fields__ if name not in (*PARTS, "source", "notes")]
     assert len(held) == len(set(held))
     assert set(held) == used
+
+
+def test_every_used_key_is_read_by_some_module() -> None:
+    root = Path(trainkit.__file__).parent
+    code = "\n".join(path.read_text("utf-8") for path in root.rglob("*.py"))
+    unread = [
+        name for name, spec in key_table().items() if spec["status"] == "used" and not re.search(rf"\.{name}\b", code)
+    ]
+    assert unread == ["pref_loss"]  # one value is built, so there is nothing to choose
 
 
 def test_every_refused_key_may_stand_at_its_default() -> None:

@@ -111,6 +111,13 @@ def test_what_looks_like_a_hub_id_is_left_to_the_hub() -> None:
     check_adapter("some-org/some-adapter")
 
 
+def test_an_adapter_folder_that_is_misspelt_gets_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "saves" / "sft").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="saves/sftt: no such adapter folder\n  Near it: sft"):
+        check_adapter("saves/sftt")
+
+
 def test_a_folder_without_adapter_config_is_no_adapter(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no adapter_config\.json"):
         check_adapter(str(tmp_path))

@@ -15,7 +15,10 @@ SMALL_MODEL = 5_000_000  # parameters
 
 def threads_for(num_parameters: int) -> int:
     """How many CPU threads a model is worth: one for small ones, else all cores that this process may use."""
-    return 1 if num_parameters < SMALL_MODEL else max(1, len(os.sched_getaffinity(0)))
+    if num_parameters < SMALL_MODEL:
+        return 1
+    usable = getattr(os, "sched_getaffinity", None)  # Linux alone tells what this process may use
+    return len(usable(0)) if usable else os.cpu_count() or 1
 
 
 class Single:
