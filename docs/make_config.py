@@ -73,7 +73,7 @@ def main() -> int:
             return 1
     if "--check" in sys.argv:
         if new != old:
-            print(f"{PAGE} is out of date; run:  python {Path(__file__).name}", file=sys.stderr)
+            print(f"{PAGE} is out of date; run:  python docs/{Path(__file__).name}", file=sys.stderr)
         return int(new != old)
     PAGE.write_text(new, encoding="utf-8")
     return 0

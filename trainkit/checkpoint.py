@@ -27,6 +27,12 @@ MANIFEST = "checkpoint.json"
 OPTIMIZER = "optimizer.safetensors"  # not torch.save: reading a checkpoint must never run code
 RANDOM = "random_state.safetensors"
 STATE = "trainer_state.json"
+WEIGHT_FILES = (
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "model*.safetensors",
+    "model.safetensors.index.json",
+)
 NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -61,11 +67,16 @@ def publish_weights(folder: Path, model: nn.Module, tokenizer: Any) -> None:
     staged.mkdir()
     try:
         save_weights(staged, model, tokenizer)
-        for path in sorted(p for p in staged.iterdir() if p.is_file()):
-            fsync_path(path)
-            os.replace(path, folder / path.name)
+        written = sorted(p.name for p in staged.iterdir() if p.is_file())
+        for name in written:
+            fsync_path(staged / name)
+            os.replace(staged / name, folder / name)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+    # An earlier run's adapter or shards would be loaded over this model, or in its place.
+    if not hasattr(model, "peft_config"):
+        for stale in (p for pattern in WEIGHT_FILES for p in folder.glob(pattern) if p.name not in written):
+            stale.unlink()
 
 
 def save_checkpoint(

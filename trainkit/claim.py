@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from registry.atomic import write_json
+from filelock import FileLock, Timeout
+
+from registry.atomic import TEMPORARY_MARK, write_json
 from registry.errors import UsageError
 from trainkit.checkpoint import Checkpoint, list_checkpoints, newest_checkpoint, open_checkpoint
 from trainkit.config import RunConfig
@@ -19,6 +23,14 @@ log = logging.getLogger("tunekit")
 
 RUN_FILE = "run.json"
 FORMAT_VERSION = 1
+# What an older run wrote beside its weights, and the new one may not write again.
+RESULT_FILES = (
+    "train_results.json",
+    "eval_results.json",
+    "all_results.json",
+    "trainer_state.json",
+    "reference.safetensors",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +40,31 @@ class Claim:
     folder: Path
     checkpoint: Checkpoint | None
     unfinished: dict[str, Any] | None
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Keep other runs out of ``folder`` (which is made) for the time of the block. Raises ``UsageError`` where one is in."""
+    check_writable(folder)
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".run.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UsageError(
+            "another run is at work in this folder",
+            where=str(folder),
+            mend="Wait for it, or choose another output_dir.",
+        ) from None
+    try:
+        yield
+    finally:
+        # While it is still held: a run that was refused leaves no trace.
+        Path(lock.lock_file).unlink(missing_ok=True)
+        if made and not any(folder.iterdir()):
+            folder.rmdir()
+        lock.release()
 
 
 def claim_folder(config: RunConfig, *, fresh: bool) -> Claim:
@@ -97,9 +134,10 @@ def begin(claim: Claim, config: RunConfig, digest: str, total_steps: int) -> Non
     if claim.checkpoint is None:
         for path in list_checkpoints(claim.folder):
             shutil.rmtree(path)
-    for pattern in (".checkpoint-*.tmp-*", ".weights.tmp-*"):  # what a killed run was writing
-        for leftover in claim.folder.glob(pattern):
-            shutil.rmtree(leftover, ignore_errors=True)
+        for name in (*RESULT_FILES, *(p.name for p in claim.folder.glob("training_*.png"))):
+            (claim.folder / name).unlink(missing_ok=True)
+    for leftover in claim.folder.glob(f".*{TEMPORARY_MARK}*"):  # what a killed run was writing
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     _write(claim.folder, config, digest, total_steps, "running")
 
 

@@ -284,7 +284,9 @@ def _override(raw: dict[str, Any], key: str, text: str, faults: list[str]) -> No
     *parents, last = key.split(".")
     target = raw
     for parent in parents:
-        target = target.setdefault(parent, {})
+        if target.get(parent) is None:
+            target[parent] = {}
+        target = target[parent]
         if not isinstance(target, dict):
             faults.append(f'"{key}": {parent} is no mapping')
             return

@@ -12,9 +12,10 @@ from registry.atomic import atomic_file
 from registry.encode import IGNORE, Example
 from registry.errors import UsageError
 from registry.manifest import build_manifest, write_manifest
-from registry.tokenizer import Tokenizer, open_tokenizer
+from registry.tokenizer import Tokenizer
 from trainkit.config import RunConfig
-from trainkit.data.source import AnyExample, Examples, load_examples
+from trainkit.data.source import AnyExample, Examples, open_examples
+from trainkit.hub import model_folder
 from trainkit.preflight import check_places
 
 
@@ -45,14 +46,9 @@ def load(config: RunConfig) -> tuple[Examples, Tokenizer]:
     if not config.data.dataset:
         raise UsageError('"dataset" is missing', where=config.source)
     entries = check_places(config, weights=False)
-    template = config.data.template or ("empty" if config.stage == "pt" else None)
-    tokenizer, renderer = open_tokenizer(
-        config.model.model_name_or_path, template, default_system=config.data.default_system
+    return open_examples(
+        config.stage, config.data, entries, model_folder(config.model), seed=config.loop.seed, strict=config.strict
     )
-    found = load_examples(
-        config.stage, config.data, entries, tokenizer, renderer, seed=config.loop.seed, strict=config.strict
-    )
-    return found, tokenizer
 
 
 def columns_of(example: AnyExample, stage: str) -> dict[str, list[int]]:

@@ -16,7 +16,8 @@ from registry.tokenizer import open_tokenizer
 from trainkit.chat_template import chat_template_of
 from trainkit.checkpoint import save_weights
 from trainkit.config import ModelConfig, RunConfig
-from trainkit.model import DTYPES, _loaded, check_room, load_base, merge_adapters, model_folder, tokenizer_to_save
+from trainkit.hub import model_folder
+from trainkit.model import DTYPES, check_room, load_base, loaded, merge_adapters, tokenizer_to_save
 from trainkit.preflight import check_writable
 
 log = logging.getLogger("tunekit")
@@ -79,8 +80,14 @@ def _dtype(config: RunConfig) -> torch.dtype:
         return DTYPES[config.model.infer_dtype]
     from transformers import AutoConfig
 
-    name = config.model.model_name_or_path
-    found = _loaded(name, lambda: AutoConfig.from_pretrained(name, trust_remote_code=config.model.trust_remote_code))
+    model = config.model
+    options = {
+        "revision": model.model_revision,
+        "cache_dir": model.cache_dir,
+        "trust_remote_code": model.trust_remote_code,
+    }
+    name = model.model_name_or_path
+    found = loaded(name, lambda: AutoConfig.from_pretrained(name, **options))
     dtype = getattr(found, "dtype", None)
     return getattr(torch, dtype) if isinstance(dtype, str) else dtype or torch.float32
 
@@ -93,7 +100,7 @@ def _merge_checked(model: nn.Module, adapters: list[str]) -> tuple[nn.Module, fl
     from peft import PeftModel
 
     model = merge_adapters(model, adapters[:-1]).eval()
-    unmerged = _loaded(adapters[-1], lambda: PeftModel.from_pretrained(model, adapters[-1]).eval())
+    unmerged = loaded(adapters[-1], lambda: PeftModel.from_pretrained(model, adapters[-1]).eval())
     probe = torch.arange(PROBE_LENGTH)[None] % model.get_input_embeddings().weight.shape[0]  # type: ignore[operator, union-attr]
     before = unmerged(input_ids=probe).logits
     merged = unmerged.merge_and_unload()

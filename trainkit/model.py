@@ -41,7 +41,7 @@ def load_base(settings: ModelConfig, dtype: torch.dtype) -> nn.Module:
     }
     if ATTENTION[settings.flash_attn]:
         options["attn_implementation"] = ATTENTION[settings.flash_attn]
-    return _loaded(
+    return loaded(
         settings.model_name_or_path,
         lambda: AutoModelForCausalLM.from_pretrained(settings.model_name_or_path, **options),
     )
@@ -52,7 +52,7 @@ def load_hf_tokenizer(settings: ModelConfig, folder: str | Path | None = None) -
     from transformers import AutoTokenizer
 
     name = str(folder or settings.model_name_or_path)
-    return _loaded(name, lambda: AutoTokenizer.from_pretrained(name, trust_remote_code=settings.trust_remote_code))
+    return loaded(name, lambda: AutoTokenizer.from_pretrained(name, trust_remote_code=settings.trust_remote_code))
 
 
 def quiet_libraries() -> None:
@@ -66,7 +66,8 @@ def quiet_libraries() -> None:
     transformers_logging.disable_progress_bar()
 
 
-def _loaded(name: str, load):  # type: ignore[no-untyped-def]
+def loaded(name: str, load):  # type: ignore[no-untyped-def]
+    """What ``load`` returns. Raises ``UsageError`` with the library's own reason where it cannot load ``name``."""
     quiet_libraries()
     try:
         return load()
@@ -82,23 +83,6 @@ def _loaded(name: str, load):  # type: ignore[no-untyped-def]
 
 def _first_lines(error: BaseException) -> str:
     return " ".join(str(error).strip().splitlines()[:2])[:300]
-
-
-def model_folder(settings: ModelConfig) -> Path:
-    """The local folder of the model's tokenizer and config; a hub id is downloaded (those files only)."""
-    path = Path(settings.model_name_or_path)
-    if path.is_dir():
-        return path
-    from huggingface_hub import snapshot_download
-
-    patterns = ["*.json", "*.jinja", "tokenizer*"]
-    download = lambda: snapshot_download(  # noqa: E731
-        settings.model_name_or_path,
-        revision=settings.model_revision,
-        cache_dir=settings.cache_dir,
-        allow_patterns=patterns,
-    )
-    return Path(_loaded(settings.model_name_or_path, download))
 
 
 def check_room(model: nn.Module, tokenizer: Tokenizer) -> None:
@@ -142,7 +126,7 @@ def load_trainable(
     base = merge_adapters(base, given)
     if resumed or continued:
         name = str(resumed or continued)
-        return _loaded(name, lambda: PeftModel.from_pretrained(base, name, is_trainable=True))
+        return loaded(name, lambda: PeftModel.from_pretrained(base, name, is_trainable=True))
     config = LoraConfig(
         task_type=TaskType.CAUSAL_LM,
         r=method.lora_rank,
@@ -161,7 +145,7 @@ def merge_adapters(model: nn.Module, adapters: Sequence[str]) -> nn.Module:
     from peft import PeftModel
 
     for adapter in adapters:
-        model = _loaded(adapter, lambda m=model, a=adapter: PeftModel.from_pretrained(m, a).merge_and_unload())
+        model = loaded(adapter, lambda m=model, a=adapter: PeftModel.from_pretrained(m, a).merge_and_unload())
     return model
 
 

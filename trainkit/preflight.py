@@ -85,8 +85,9 @@ def check_adapter(name_or_path: str) -> None:
 def _check_hub_id(name: str, kind: str) -> None:
     """Raise ``UsageError`` for what can only have been meant as a folder, with the nearest folder there is."""
     path = Path(name)
-    if name.startswith((".", "/", "~")) or name.count("/") != 1 or path.parent.is_dir():
-        near = nearest(path.name, [p.name for p in path.parent.iterdir() if p.is_dir()]) if path.parent.is_dir() else []
+    near = nearest(path.name, [p.name for p in path.parent.iterdir() if p.is_dir()]) if path.parent.is_dir() else []
+    meant_as_path = name.startswith((".", "/", "~")) or name.count("/") > 1 or ("/" in name and path.parent.is_dir())
+    if meant_as_path or near:
         raise UsageError(f"no such {kind} folder", where=name, mend=f"Near it: {', '.join(near)}" if near else None)
 
 

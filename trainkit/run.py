@@ -17,22 +17,23 @@ from registry.atomic import write_json
 from registry.batches import batched
 from registry.datasets import DatasetEntry
 from registry.errors import UsageError
-from registry.tokenizer import Tokenizer, open_tokenizer
+from registry.tokenizer import Tokenizer
 from trainkit.backends import BACKENDS
 from trainkit.backends.single import Single
 from trainkit.chat_template import chat_template_of
 from trainkit.checkpoint import load_optimizer, load_random_state, prune, publish_weights, save_checkpoint
-from trainkit.claim import Claim, begin, check_same_data, claim_folder, finish
+from trainkit.claim import Claim, begin, check_same_data, claim_folder, finish, hold
 from trainkit.compat import deviations
 from trainkit.config import RunConfig
 from trainkit.data.collate import Batch
 from trainkit.data.loader import StepPlan
-from trainkit.data.source import Examples, load_examples
+from trainkit.data.source import Examples, open_examples
 from trainkit.evaluate import mean_loss
+from trainkit.hub import model_folder
 from trainkit.logprobs import head_is_plain
 from trainkit.loop import Training, train
 from trainkit.metrics import Progress, RunLog
-from trainkit.model import check_room, load_trainable, model_folder, prepare_trainable, tokenizer_to_save
+from trainkit.model import check_room, load_trainable, prepare_trainable, tokenizer_to_save
 from trainkit.optim import build_optimizer
 from trainkit.preflight import check_places
 from trainkit.reference import FILE as REFERENCE_FILE
@@ -102,17 +103,15 @@ def run(config: RunConfig, *, fresh: bool = False, quiet: bool = False) -> RunRe
     if not config.output_dir:
         raise UsageError('"output_dir" is missing: name the folder for checkpoints and the model', where=config.source)
     entries = check_places(config)
-    claim = claim_folder(config, fresh=fresh)
-    for note in config.notes:
-        log.info("%s", note)
+    with hold(Path(config.output_dir)):
+        return train_in_folder(config, entries, claim_folder(config, fresh=fresh), quiet=quiet)
+
+
+def train_in_folder(config: RunConfig, entries: dict[str, DatasetEntry], claim: Claim, *, quiet: bool) -> RunResult:
+    """Every part of a run in order, in a folder that is its own."""
     torch.manual_seed(config.loop.seed)
     data = load_data(config, entries)
-    pads_with_eos = data.tokenizer.pad_id == data.tokenizer.eos_id
-    blank_lines = any((entry.file_name or "").endswith(".txt") for entry in entries.values())
-    for text in deviations(
-        config, adds_bos=data.tokenizer.adds_bos, pads_with_eos=pads_with_eos, blank_lines=blank_lines
-    ):
-        log.info("unlike LLaMA-Factory (compat: strict does as they do): %s", text)
+    announce(config, entries, data.tokenizer)
     digest = data.examples.digest()
     check_same_data(claim, digest)
     engine = build_engine(config, claim, data)
@@ -133,20 +132,26 @@ def run(config: RunConfig, *, fresh: bool = False, quiet: bool = False) -> RunRe
     )
 
 
+def announce(config: RunConfig, entries: dict[str, DatasetEntry], tokenizer: Tokenizer) -> None:
+    """Say once which keys have no effect here, and where this run differs from LLaMA-Factory's."""
+    for note in config.notes:
+        log.info("%s", note)
+    pads_with_eos = tokenizer.pad_id == tokenizer.eos_id
+    blank_lines = any((entry.file_name or "").endswith(".txt") for entry in entries.values())
+    found = deviations(config, adds_bos=tokenizer.adds_bos, pads_with_eos=pads_with_eos, blank_lines=blank_lines)
+    for text in found:
+        log.info("unlike LLaMA-Factory (compat: strict does as they do): %s", text)
+
+
 def load_data(config: RunConfig, entries: dict[str, DatasetEntry]) -> Data:
     """Rows → records → examples, and the order in which they will be trained."""
     folder = model_folder(config.model)
-    # pt spells no turns: a base model without a chat template is fine there
-    template = config.data.template or ("empty" if config.stage == "pt" else None)
-    tokenizer, renderer = open_tokenizer(folder, template, default_system=config.data.default_system)
-    seed = config.loop.seed if config.loop.data_seed is None else config.loop.data_seed
-    examples = load_examples(
-        config.stage, config.data, entries, tokenizer, renderer, seed=config.loop.seed, strict=config.strict
-    )
+    seed = config.loop.seed
+    examples, tokenizer = open_examples(config.stage, config.data, entries, folder, seed=seed, strict=config.strict)
     loop = config.loop
     plan = StepPlan(
         num_examples=len(examples.train), batch_size=loop.per_device_train_batch_size, accumulation=loop.gradient_accumulation_steps,
-        num_epochs=loop.num_train_epochs, max_steps=loop.max_steps, seed=seed, shuffle=not loop.disable_shuffling,
+        num_epochs=loop.num_train_epochs, max_steps=loop.max_steps, seed=seed if loop.data_seed is None else loop.data_seed, shuffle=not loop.disable_shuffling,
     )  # fmt: skip
     everything = [*examples.train, *examples.eval]
     collate = partial(STAGES[config.stage].collate, pad_id=tokenizer.pad_id or 0, strict=config.strict)

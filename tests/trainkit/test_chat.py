@@ -59,6 +59,12 @@ def test_clear_forgets_and_exit_leaves(talk: Run) -> None:
     assert "(a new conversation)" in ran.err
 
 
+def test_a_conversation_grows_until_it_is_cleared(talk: Run) -> None:
+    half = "lamp " * 55  # with its answer more than half of the 128 tokens that the model takes
+    assert "the model takes 128" in talk(half, half).err
+    assert "the model takes 128" not in talk(half, "clear", half).err
+
+
 def test_the_end_of_input_leaves(talk: Run) -> None:
     assert talk("Who keeps the lamp?").code == 0
 

@@ -7,6 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from registry.errors import UsageError
+from trainkit.claim import begin, claim_folder, hold
+from trainkit.config import load_config
+
 Run = Callable[..., Any]
 
 
@@ -92,3 +98,31 @@ def test_a_damaged_record_is_not_heeded(config_file: Run, trainkit: Run, tmp_pat
     assert ran.code == 2
     assert "run.json is damaged and not heeded" in ran.err
     assert "the output folder is not empty" in ran.err
+
+
+def test_the_adapter_of_an_earlier_run_does_not_stay_beside_a_full_model(
+    config_file: Run, trainkit: Run, tmp_path: Path
+) -> None:
+    keys = {"max_steps": 1, "overwrite_output_dir": True}
+    assert trainkit("run", config_file(**keys, finetuning_type="lora")).code == 0
+    assert trainkit("run", config_file(**keys)).code == 0
+    held = {p.name for p in (tmp_path / "out").iterdir()}
+    assert "model.safetensors" in held
+    assert not {"adapter_config.json", "adapter_model.safetensors"} & held
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
+    with hold(tmp_path / "out"), pytest.raises(UsageError, match="another run is at work"), hold(tmp_path / "out"):
+        pass
+    with hold(tmp_path / "out"):
+        pass  # and it is free again
+
+
+def test_starting_over_leaves_nothing_of_the_older_run(settings: Run, tmp_path: Path) -> None:
+    config = load_config(settings(output_dir=str(tmp_path / "out"), overwrite_output_dir=True))
+    folder = tmp_path / "out"
+    folder.mkdir()
+    for name in ("eval_results.json", "training_eval_loss.png", ".trainer_log.jsonl.tmp-1-ab", "notes.txt"):
+        (folder / name).write_text("old")
+    begin(claim_folder(config, fresh=False), config, "digest", 1)
+    assert sorted(p.name for p in folder.iterdir()) == ["notes.txt", "run.json"]

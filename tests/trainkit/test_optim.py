@@ -37,7 +37,23 @@ def gpt2() -> nn.Module:
     )
 
 
-@pytest.mark.parametrize("build", [qwen2, gpt2])
+def oddly_named() -> nn.Module:
+    names = (
+        "norm",
+        "q_norm",
+        "my_layernorm_2",
+        "RMSNorm_1",
+        "norm_1",
+        "normal",
+        "renorm",
+        "abnorm",
+        "bias_table",
+        "weights",
+    )
+    return nn.ModuleDict({name: nn.Embedding(2, 2) for name in names})
+
+
+@pytest.mark.parametrize("build", [qwen2, gpt2, oddly_named])
 def test_what_is_not_decayed_is_what_transformers_does_not_decay(build) -> None:  # type: ignore[no-untyped-def]
     from transformers import Trainer
 

@@ -229,8 +229,12 @@ def test_a_template_whose_tokens_the_model_has_no_room_for_is_refused(
     config_file: Run, trainkit: Run, tmp_path: Path
 ) -> None:
     ran = trainkit("run", config_file(template="llama3", max_steps=1))
-    if ran.code == 2:  # the embedding is padded to a multiple of 8, which may leave room for two more tokens
-        assert "The template adds: <|eot_id|>, <|eom_id|>" in ran.err
+    assert ran.code == 2
+    assert (
+        "the tokenizer has 402 ids, the model only 400 rows for them. The template adds: <|eot_id|>, <|eom_id|>."
+        in ran.err
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_adapter_is_continued_and_a_new_one_begins_over_a_merged_one(settings: Run, tmp_path: Path) -> None:

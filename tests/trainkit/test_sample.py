@@ -107,26 +107,36 @@ def test_an_answer_stops_at_the_models_limit(model: nn.Module, model_folder: Pat
         ask(model, model_folder, limit=size)
 
 
+class Scripted(nn.Module):
+    """Says what it was told to say, the way ``generate`` does."""
+
+    def __init__(self, script: list[int]) -> None:
+        super().__init__()
+        self.weight, self.script = nn.Parameter(torch.zeros(1)), script
+
+    def generate(self, input_ids: torch.Tensor, streamer: Any, **options: Any) -> torch.Tensor:
+        streamer.put(input_ids)
+        for number in self.script:
+            streamer.put(torch.tensor([number]))
+        streamer.end()
+        return torch.cat([input_ids, torch.tensor([self.script])], dim=1)
+
+
 def test_an_answer_ends_with_the_stop_word_and_does_not_show_it(model_folder: Path) -> None:
     tokenizer, renderer = open_tokenizer(model_folder, "qwen3_nothink")
     script = [*tokenizer.encode_batch(["ja!"])[0], *stop_ids(tokenizer, renderer)]
-
-    class Scripted(nn.Module):
-        """Says what it was told to say, the way ``generate`` does."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.weight = nn.Parameter(torch.zeros(1))
-
-        def generate(self, input_ids: torch.Tensor, streamer: Any, **options: Any) -> torch.Tensor:
-            streamer.put(input_ids)
-            for number in script:
-                streamer.put(torch.tensor([number]))
-            streamer.end()
-            return torch.cat([input_ids, torch.tensor([script])], dim=1)
-
-    found = ask(Scripted(), model_folder)
+    found = ask(Scripted(script), model_folder)
     assert (found.text, found.finish_reason, found.num_tokens) == ("ja!", "stop", len(script))
+
+
+def test_a_character_of_several_tokens_is_shown_when_it_is_whole(model_folder: Path) -> None:
+    tokenizer, _ = open_tokenizer(model_folder, "qwen3_nothink")
+    (script,) = tokenizer.encode_batch(["a é 🙂 z"])
+    assert len(script) > 8  # bytes apart
+    pieces: list[str] = []
+    assert ask(Scripted(script), model_folder, on_text=pieces.append).text == "a é 🙂 z"
+    assert "".join(pieces) == "a é 🙂 z"
+    assert "🙂" in [piece.strip() for piece in pieces]
 
 
 def test_every_stop_word_of_a_template_stops(model_folder: Path) -> None:

@@ -24,7 +24,7 @@ from registry.records import Record
 from registry.render import Renderer
 from registry.rows import BadRow, read_rows
 from registry.texts import TextRules, encode_texts, text_of
-from registry.tokenizer import Tokenizer
+from registry.tokenizer import Tokenizer, open_tokenizer
 from trainkit.config import DataConfig
 
 log = logging.getLogger("tunekit")
@@ -72,6 +72,16 @@ class Examples:
         with atomic_file(path) as handle:
             for reject in self.rejects:
                 handle.write(orjson.dumps(reject, default=str) + b"\n")
+
+
+def open_examples(
+    stage: str, data: DataConfig, entries: Mapping[str, DatasetEntry], folder: str | Path, *, seed: int, strict: bool
+) -> tuple[Examples, Tokenizer]:
+    """The examples of a run by the tokenizer in ``folder``, and that tokenizer fitted to the run's template."""
+    # pt spells no turns: a base model without a chat template is fine there
+    template = data.template or ("empty" if stage == "pt" else None)
+    tokenizer, renderer = open_tokenizer(folder, template, default_system=data.default_system)
+    return load_examples(stage, data, entries, tokenizer, renderer, seed=seed, strict=strict), tokenizer
 
 
 def load_examples(
