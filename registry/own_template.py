@@ -58,7 +58,7 @@ class OwnTemplate:
             return self._template.render(
                 messages=list(messages), add_generation_prompt=add_generation_prompt, tools=None, **self._tokens
             )
-        except (TemplateError, TypeError, ValueError) as error:
+        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
             raise RowFault("messages", f"the tokenizer's chat template refuses this conversation: {error}") from None
 
     def turns(self, messages: Sequence[Message], system: str) -> list[Turn]:

@@ -47,6 +47,8 @@ def expand_sources(sources: Iterable[str | Path]) -> list[str]:
     files: list[str] = []
     for source in map(str, sources):
         path = Path(source)
+        if not source:  # an unset variable of a shell; as a path it would be the folder one is in
+            raise UsageError("a source has an empty name")
         if source == STDIN:
             files.append(source)
         elif source.startswith(("hf://", "ms://", "s3://", "gs://", "http://", "https://")):

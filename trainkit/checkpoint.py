@@ -163,12 +163,17 @@ def open_checkpoint(path: Path) -> Checkpoint:
     except FileNotFoundError:
         raise UsageError(f"no checkpoint of ours: it has no {MANIFEST}", where=str(path)) from None
     except (json.JSONDecodeError, UnicodeDecodeError):
-        raise UsageError(f"{MANIFEST} is damaged", where=str(path)) from None
+        manifest = None
+    if not isinstance(manifest, dict):
+        raise UsageError(f"{MANIFEST} is damaged", where=str(path))
     if manifest.get("format_version") != FORMAT_VERSION:
         raise UsageError(
             f"checkpoint format {manifest.get('format_version')} is not read by this version", where=str(path)
         )
-    for name, facts in manifest["files"].items():
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not isinstance(manifest.get("step"), int) or STATE not in files:
+        raise UsageError(f"{MANIFEST} is damaged", where=str(path))
+    for name, facts in files.items():
         file = path / name
         if not file.is_file() or file.stat().st_size != facts["bytes"] or sha256_of(file) != facts["sha256"]:
             raise UsageError(f'"{name}" is missing or damaged', where=str(path))
@@ -200,6 +205,6 @@ def newest_checkpoint(root: Path) -> Checkpoint | None:
 
 
 def prune(root: Path, keep: int | None) -> None:
-    """Remove the oldest checkpoints beyond ``keep``; None and 0 keep all."""
-    for path in list_checkpoints(root)[keep:] if keep else []:
+    """Remove the oldest checkpoints beyond ``keep``; None, 0 and less keep all, as the Trainer does."""
+    for path in list_checkpoints(root)[keep:] if keep and keep > 0 else []:
         shutil.rmtree(path, ignore_errors=True)

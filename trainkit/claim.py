@@ -128,6 +128,16 @@ def check_same_data(claim: Claim, digest: str) -> None:
         )
 
 
+def check_before_end(claim: Claim, total_steps: int) -> None:
+    """Raise ``UsageError`` where the checkpoint lies beyond the run's last step: nothing of this run is in it."""
+    if claim.checkpoint and claim.checkpoint.step > total_steps:
+        raise UsageError(
+            f"the checkpoint is of step {claim.checkpoint.step}, and this run has only {total_steps}",
+            where=str(claim.checkpoint.path),
+            mend="Name it as model_name_or_path (or adapter_name_or_path) to train on from its weights.",
+        )
+
+
 def begin(claim: Claim, config: RunConfig, digest: str, total_steps: int) -> None:
     """Make the folder this run's: checkpoints of an older run go, the record says that it is running."""
     claim.folder.mkdir(parents=True, exist_ok=True)
@@ -165,6 +175,8 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (json.JSONDecodeError, UnicodeDecodeError):
+        record = None
+    if not isinstance(record, dict) or not {"format_version", "status", "fingerprint"} <= record.keys():
         log.warning("%s is damaged and not heeded", folder / RUN_FILE)
         return None
-    return record if record.get("format_version") == FORMAT_VERSION else None
+    return record if record["format_version"] == FORMAT_VERSION else None

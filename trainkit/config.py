@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from registry.errors import Faults, UsageError
+from registry.errors import Faults, UsageError, did_you_mean
 from trainkit.keys import check_keys
 
 STAGES_BUILT = ("pt", "sft", "dpo")
@@ -25,6 +25,13 @@ SCHEDULES_BUILT = (
     "inverse_sqrt",
     "cosine_with_min_lr",
 )
+# What each schedule may be told in lr_scheduler_kwargs; the others take nothing.
+SCHEDULE_SETTINGS = {
+    "cosine": ("num_cycles",),
+    "cosine_with_min_lr": ("num_cycles", "min_lr", "min_lr_rate"),
+    "polynomial": ("lr_end", "power"),
+    "inverse_sqrt": ("timescale",),
+}
 OPTIMIZERS_BUILT = ("adamw_torch", "adamw_torch_fused")
 PREF_LOSSES_BUILT = ("sigmoid",)
 
@@ -264,6 +271,8 @@ def _read(source: str | Path | Mapping[str, Any]) -> tuple[str, dict[str, Any], 
         mark = getattr(error, "problem_mark", None)
         at = f"{path}, line {mark.line + 1}" if mark else str(path)
         raise UsageError(f"not YAML: {getattr(error, 'problem', None) or error}", where=at) from None
+    except (ValueError, RecursionError) as error:  # a 13th month, 5,000 digits, 1,000 brackets
+        raise UsageError(f"not YAML: a value that cannot be read: {error}", where=str(path)) from None
     if not isinstance(raw, dict) or not isinstance(node, yaml.MappingNode):
         raise UsageError("a config must be a mapping of keys to values", where=str(path))
     lines: dict[str, int] = {}
@@ -331,4 +340,20 @@ def combination_faults(v: Mapping[str, Any]) -> list[str]:
         (v["save_strategy"] == "steps" and v["save_steps"] == 0, '"save_steps" must be above 0'),
         (v["logging_strategy"] == "steps" and v["logging_steps"] == 0, '"logging_steps" must be above 0'),
     ]
-    return [fault for broken, fault in rules if broken]
+    rules += [(v[key] >= 1, f'"{key}" is {v[key]:g}, and must be below 1') for key in ("adam_beta1", "adam_beta2")]
+    return [fault for broken, fault in rules if broken] + _schedule_faults(v)
+
+
+def _schedule_faults(v: Mapping[str, Any]) -> list[str]:
+    """Settings that the chosen schedule does not have, or that are no numbers it can work with."""
+    known = SCHEDULE_SETTINGS.get(v["lr_scheduler_type"], ())
+    faults = []
+    for name, value in (v["lr_scheduler_kwargs"] or {}).items():
+        if name not in known:
+            there = f"it takes {', '.join(known)}. {did_you_mean(str(name), known)}" if known else "it takes none"
+            faults.append(f'"lr_scheduler_kwargs": {v["lr_scheduler_type"]} has no setting "{name}"; {there}'.rstrip())
+        elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+            faults.append(f'"lr_scheduler_kwargs.{name}" must be a number of 0 or more, not {value!r}')
+        elif name == "timescale" and value == 0:
+            faults.append('"lr_scheduler_kwargs.timescale" must be above 0')
+    return faults

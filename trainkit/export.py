@@ -40,6 +40,13 @@ def export_model(config: RunConfig) -> dict[str, Any]:
             "the folder is not empty, and no earlier export", where=str(target), mend="Choose another export_dir."
         )
     adapters = list(config.model.adapter_name_or_path or ())
+    for name in (config.model.model_name_or_path, *adapters):
+        if Path(name).is_dir() and Path(name).resolve().is_relative_to(target.resolve()):
+            raise UsageError(
+                f'"export_dir" holds what is to be exported ({name}), and writing it would destroy that',
+                where=str(target),
+                mend="Choose another export_dir.",
+            )
     source = tokenizer_folder(config.model)
     tokenizer, _ = open_tokenizer(source, config.data.template, default_system=config.data.default_system)
     # Merged in float32 and rounded once: merging in bfloat16 would round every adapter's product too.

@@ -42,6 +42,8 @@ def init_model(folder: Path, data: Sequence[str], plan: ModelPlan, *, seed: int,
     quiet_libraries()
     ledger = Ledger()
     tokenizer = _train_tokenizer(data, plan, ledger)
+    for reason, count in ledger.rejected.most_common(5):
+        log.warning("%d rows are not read: %s", count, reason)
     model = _draw_model(plan, tokenizer, seed)
     with atomic_folder(folder) as made:
         model.save_pretrained(made)
@@ -60,17 +62,19 @@ def _texts(data: Sequence[str], ledger: Ledger) -> Iterator[str]:
         if isinstance(row, BadRow):
             ledger.rejected[row.reason] += 1
             continue
+        try:
+            texts = _texts_of(row)
+        except RowFault as fault:
+            ledger.rejected[str(fault)] += 1
+            continue
         ledger.rows_out += 1
-        yield from _texts_of(row)
+        yield from texts
 
 
 def _texts_of(row: Row) -> list[str]:
     layout = detect(row.data)
     if layout is not None:
-        try:
-            record = READERS[layout.formatting](row.data, layout)
-        except RowFault:
-            return []
+        record = READERS[layout.formatting](row.data, layout)
         if isinstance(record, TextRecord):
             return [record.text]
         turns = (

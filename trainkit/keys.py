@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +16,7 @@ from registry.errors import did_you_mean
 
 STRATEGY_KEYS = ("eval_strategy", "save_strategy", "logging_strategy")  # YAML 1.1 reads their "no" as False
 TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+LARGEST = 2**63 - 1  # of any number: what files and generators can hold
 HIDDEN = ("token", "key", "secret", "webhook")  # values of keys named so are never echoed
 
 
@@ -116,13 +118,15 @@ def coerce(key: str, value: Any, spec: Mapping[str, Any]) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool):
         if value != value or (low is not None and value < low):
             raise ValueError(f"is {value}, and must be at least {low}")
+        if abs(value) > LARGEST:
+            raise ValueError("is too large a number")
         if high is not None and value > high:
             raise ValueError(f"is {value}, and must be at most {high}")
     return value
 
 
 def _typed(key: str, value: Any, kind: str) -> Any:
-    shown = "(hidden)" if any(word in key for word in HIDDEN) else repr(value)
+    shown = "(hidden)" if any(word in key for word in HIDDEN) else reprlib.repr(value)
     if kind == "str" and isinstance(value, str | int | float) and not isinstance(value, bool):
         return str(value)
     if kind in ("bool", "bool|str"):
@@ -137,6 +141,8 @@ def _typed(key: str, value: Any, kind: str) -> Any:
             number = float(value)
         except (TypeError, ValueError):
             raise ValueError(f"expected {_worded(kind)}, not {shown}") from None
+        except OverflowError:
+            raise ValueError("is too large a number") from None
         if kind == "float":
             return number
         if number == int(number) if number == number and abs(number) != float("inf") else False:

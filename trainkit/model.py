@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from registry.errors import TunekitError, UsageError, from_os_error
+from registry.errors import TunekitError, UsageError, did_you_mean, from_os_error
 from registry.tokenizer import Tokenizer
 from trainkit.config import MethodConfig, ModelConfig
 
@@ -127,6 +127,13 @@ def load_trainable(
     if resumed or continued:
         name = str(resumed or continued)
         return loaded(name, lambda: PeftModel.from_pretrained(base, name, is_trainable=True))
+    extra = method.additional_target or ()
+    names = {name.rpartition(".")[2] for name, _ in base.named_modules()}
+    if unknown := [one for one in extra if one.rpartition(".")[2] not in names]:
+        raise UsageError(
+            f"additional_target names no module of this model: {', '.join(unknown)}",
+            mend=did_you_mean(unknown[0], names) or None,
+        )
     config = LoraConfig(
         task_type=TaskType.CAUSAL_LM,
         r=method.lora_rank,
@@ -135,7 +142,7 @@ def load_trainable(
         target_modules=lora_targets(base, method.lora_target),
         use_rslora=method.use_rslora,
         use_dora=method.use_dora,
-        modules_to_save=list(method.additional_target) if method.additional_target else None,
+        modules_to_save=list(extra) or None,
     )
     return get_peft_model(base, config)  # type: ignore[arg-type]
 

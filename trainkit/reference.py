@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -14,6 +16,8 @@ from registry.atomic import atomic_file
 from trainkit.backends.single import Single
 from trainkit.data.collate import Batch
 from trainkit.logprobs import token_logprobs
+
+log = logging.getLogger("tunekit")
 
 FILE = "reference.safetensors"
 
@@ -55,12 +59,16 @@ def save_reference(folder: Path, logprobs: torch.Tensor) -> None:
 
 
 def load_reference(folder: Path, num_examples: int) -> torch.Tensor | None:
-    """What an earlier part of this run saved; None where there is nothing that fits."""
+    """What an earlier part of this run saved; None where there is nothing that can be read and fits."""
     path = folder / FILE
     if not path.is_file():
         return None
-    logprobs = load_file(path)["logprobs"]
-    return logprobs if logprobs.shape == (2, num_examples) else None
+    try:
+        logprobs = load_file(path).get("logprobs")
+    except SafetensorError as error:
+        log.warning("%s is damaged: %s", path, error)
+        return None
+    return logprobs if logprobs is not None and logprobs.shape == (2, num_examples) else None
 
 
 def pick(logprobs: torch.Tensor | None, indices: Sequence[int], device: torch.device) -> torch.Tensor | None:

@@ -22,7 +22,7 @@ from trainkit.backends import BACKENDS
 from trainkit.backends.single import Single
 from trainkit.chat_template import chat_template_of
 from trainkit.checkpoint import load_optimizer, load_random_state, prune, publish_weights, save_checkpoint
-from trainkit.claim import Claim, begin, check_same_data, claim_folder, finish, hold
+from trainkit.claim import Claim, begin, check_before_end, check_same_data, claim_folder, finish, hold
 from trainkit.compat import deviations
 from trainkit.config import RunConfig
 from trainkit.data.collate import Batch
@@ -114,6 +114,7 @@ def train_in_folder(config: RunConfig, entries: dict[str, DatasetEntry], claim: 
     announce(config, entries, data.tokenizer)
     digest = data.examples.digest()
     check_same_data(claim, digest)
+    check_before_end(claim, data.plan.total_steps)
     engine = build_engine(config, claim, data)
     begin(claim, config, digest, data.plan.total_steps)
     data.examples.write_rejects(claim.folder / "rejected_rows.jsonl")

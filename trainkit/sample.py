@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from registry.errors import UsageError
+from registry.errors import RowFault, UsageError
 from registry.records import Message
 from registry.render import Renderer, SlotRenderer, prompt_of
 from registry.templates import Token
@@ -30,8 +30,14 @@ class Answer:
 
 
 def prompt_ids(messages: Sequence[Message], system: str, tokenizer: Tokenizer, renderer: Renderer) -> list[int]:
-    """A conversation that ends with the user, as ids up to where the model goes on: encoded as in training."""
-    slots = prompt_of(messages, system, renderer)
+    """A conversation that ends with the user, as ids up to where the model goes on: encoded as in training.
+
+    Raises ``UsageError`` where the template refuses the conversation.
+    """
+    try:
+        slots = prompt_of(messages, system, renderer)
+    except RowFault as fault:
+        raise UsageError(fault.reason) from None
     texts = [s for s in slots if isinstance(s, str)]
     encoded = iter(tokenizer.encode_batch(texts))
     own = {"bos_token": tokenizer.bos_id, "eos_token": tokenizer.eos_id}

@@ -122,6 +122,8 @@ def load_yaml(path: Path, shown_as: str) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         what = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise UsageError(f"not YAML: {what}", where=f"{shown_as}, line {mark.line + 1}" if mark else shown_as) from None
+    except (ValueError, RecursionError) as error:  # a 13th month, 5,000 digits, 1,000 brackets
+        raise UsageError(f"not YAML: a value that cannot be read: {error}", where=shown_as) from None
     if not isinstance(value, dict):
         raise UsageError(
             "a pipeline must be a mapping with a list of steps",
