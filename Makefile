@@ -8,7 +8,7 @@ QUICKSTART := examples/quickstart
 .PHONY: demo test lint types check clean
 
 demo: $(VENV)/.train-ready  ## the whole road on the quickstart rows, offline: raw Parquet in, a model that answers out
-	cd $(QUICKSTART) && $(CURDIR)/$(BIN)/datakit run pipeline.yaml
+	$(BIN)/datakit run $(QUICKSTART)/pipeline.yaml
 
 test: $(VENV)/.dev-ready  ## all tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

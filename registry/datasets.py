@@ -172,7 +172,9 @@ def parse_entry(name: str, raw: Any, folder: Path) -> DatasetEntry:
     tags = _parse_part(raw, "tags", TAG_KEYS, Tags, faults)
     hub = next((raw[key] for key in HUB_KEYS if raw.get(key)), None)
     file_name = raw.get("file_name")
-    if file_name is None and hub is None:
+    if file_name is not None and not isinstance(file_name, str):
+        faults.append(f'"file_name" must be text, not {file_name!r}')
+    elif not file_name and hub is None:
         faults.append('it names no place: set "file_name" (or a hub address such as "hf_hub_url")')
     if formatting != "alpaca" and tags.role_tag and tags.content_tag:
         missing = [k for k in ("observation_tag", "function_tag", "system_tag") if getattr(tags, k) is None]
@@ -238,4 +240,7 @@ def write_entry(name: str, entry: Mapping[str, Any], dataset_dir: str | Path, *,
                 mend="Add --replace, or choose another name.",
             )
         known[name] = dict(entry)
-        write_json(path, known)
+        try:
+            write_json(path, known)
+        except TypeError as error:  # a name or path of bytes that are no UTF-8 comes as lone surrogates
+            raise UsageError(f"JSON cannot hold this entry: {error}", where=str(path), mend="Rename it.") from None

@@ -55,6 +55,10 @@ def expand_sources(sources: Iterable[str | Path]) -> list[str]:
             raise UsageError("remote sources are not read yet", where=source, mend="Download it and name the file.")
         elif path.is_dir():
             files += _files_of_folder(path)
+        elif path.exists() and not path.is_file():  # it can be read once only, and its hash is taken after its rows
+            raise UsageError(
+                "this is a pipe or a device, a file is needed", where=source, mend="Send its rows to stdin, named as  -"
+            )
         elif path.exists():
             if container_of(path) is None:
                 raise UsageError(

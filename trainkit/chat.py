@@ -37,7 +37,11 @@ class Chat:
         torch.manual_seed(config.loop.seed)
 
     def ask(self, question: str, on_text=None) -> Answer:  # type: ignore[no-untyped-def]
-        """Put a question, keep question and answer."""
+        """Put a question, keep question and answer. Raises ``UsageError`` for text that no tokenizer takes."""
+        try:
+            (question + self.system).encode()
+        except UnicodeEncodeError:  # bytes of a terminal or pipe that are no UTF-8 come as lone surrogates
+            raise UsageError("the text is not UTF-8") from None
         asked = [*self.messages, Message("user", question)]
         ids = prompt_ids(asked, self.system, self.tokenizer, self.renderer)
         stops = stop_ids(self.tokenizer, self.renderer)

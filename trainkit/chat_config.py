@@ -18,8 +18,11 @@ def chat_config(target: Path, overrides: Sequence[str], *, greedy: bool) -> RunC
         adapter = target / "adapter_config.json"
         raw: dict[str, object] = {"model_name_or_path": str(target)}
         if adapter.is_file():
-            base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path")
-            if not base:
+            try:
+                base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path")
+            except (json.JSONDecodeError, UnicodeDecodeError, AttributeError):
+                raise UsageError("adapter_config.json is not a JSON object", where=str(target)) from None
+            if not isinstance(base, str) or not base:
                 raise UsageError("the adapter does not name its base model", where=str(target))
             raw = {"model_name_or_path": base, "adapter_name_or_path": str(target)}
         config = load_config(raw, [*overrides, *more])

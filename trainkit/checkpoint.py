@@ -118,10 +118,16 @@ def _or_full_disk(folder: Path, write) -> None:  # type: ignore[no-untyped-def]
     except Exception as error:
         # safetensors wraps the system's error in its own kind, with the number only in the text
         if "No space left" in str(error) or "os error 28" in str(error) or "code: 28" in str(error):
+            checkpoint = folder.name.startswith(".checkpoint-")
             raise StoppedError(
-                "the disk is full while saving a checkpoint",
+                f"the disk is full while saving {'a checkpoint' if checkpoint else 'the model'}",
                 where=str(folder.parent),
-                mend="Free some space and run the same command again: it goes on from the last whole checkpoint.",
+                mend="Free some space and run the same command again"
+                + (
+                    ": it goes on from the last whole checkpoint."
+                    if checkpoint
+                    else "; what was there before is intact."
+                ),
             ) from error
         raise
 

@@ -73,7 +73,7 @@ def init(
     template: Annotated[
         str, typer.Option("--template", help="Chat template whose special tokens it gets.")
     ] = "qwen3_nothink",
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the random weights.")] = 42,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of the random weights.")] = 42,
     force: Annotated[bool, typer.Option("--force", help="Replace a folder that is there.")] = False,
     json: Json = False,
     quiet: Quiet = False,

@@ -341,6 +341,11 @@ def combination_faults(v: Mapping[str, Any]) -> list[str]:
         (v["logging_strategy"] == "steps" and v["logging_steps"] == 0, '"logging_steps" must be above 0'),
     ]
     rules += [(v[key] >= 1, f'"{key}" is {v[key]:g}, and must be below 1') for key in ("adam_beta1", "adam_beta2")]
+    rules += [
+        (v["num_train_epochs"] > 1e9, '"num_train_epochs": is too large a number'),
+        (v["repetition_penalty"] == 0, '"repetition_penalty" must be above 0; 1 changes nothing'),
+        (0 < v["temperature"] < 1e-5, f'"temperature" is {v["temperature"]:g}; write 0 for the likeliest token'),
+    ]
     return [fault for broken, fault in rules if broken] + _schedule_faults(v)
 
 

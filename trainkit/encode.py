@@ -16,7 +16,7 @@ from registry.tokenizer import Tokenizer
 from trainkit.config import RunConfig
 from trainkit.data.source import AnyExample, Examples, open_examples
 from trainkit.hub import model_folder
-from trainkit.preflight import check_places
+from trainkit.preflight import check_places, check_writable
 
 
 def encode_to_file(config: RunConfig, out: Path) -> dict[str, Any]:
@@ -28,7 +28,16 @@ def encode_to_file(config: RunConfig, out: Path) -> dict[str, Any]:
             where=str(out),
             mend="Give the output a name that ends in .jsonl",
         )
+    if out.is_dir():
+        raise UsageError("this is a folder, a file is needed", where=str(out))
+    check_writable(out.parent)
     examples, _ = load(config)
+    if any(Path(file).resolve() == out.resolve() for file in examples.ledger.by_file):
+        raise UsageError(
+            "this file is one of the datasets, and writing it would destroy them",
+            where=str(out),
+            mend="Choose another name for the output.",
+        )
     with atomic_file(out) as handle:
         for example in examples.train:
             handle.write(orjson.dumps(columns_of(example, config.stage)) + b"\n")

@@ -18,7 +18,7 @@ from trainkit.checkpoint import save_weights
 from trainkit.config import ModelConfig, RunConfig
 from trainkit.hub import model_folder
 from trainkit.model import DTYPES, check_room, load_base, loaded, merge_adapters, tokenizer_to_save
-from trainkit.preflight import check_writable
+from trainkit.preflight import check_swappable
 
 log = logging.getLogger("tunekit")
 
@@ -34,7 +34,7 @@ def export_model(config: RunConfig) -> dict[str, Any]:
     if not config.export.export_dir:
         raise UsageError('"export_dir" is missing: name the folder for the merged model', where=config.source)
     target = Path(config.export.export_dir)
-    check_writable(target)
+    check_swappable(target)
     if target.is_dir() and any(target.iterdir()) and not manifest_path(target).is_file():
         raise UsageError(
             "the folder is not empty, and no earlier export", where=str(target), mend="Choose another export_dir."

@@ -15,10 +15,13 @@ from registry.formats import READERS, detect
 from registry.manifest import Ledger, build_manifest, manifest_path, write_manifest
 from registry.records import PreferenceRecord, TextRecord
 from registry.rows import BadRow, Row, read_rows
+from registry.sources import expand_sources
 from registry.templates import load_template
 from trainkit.chat_template import to_jinja
+from trainkit.checkpoint import save_weights
 from trainkit.init_plan import END_OF_TEXT, ModelPlan, special_tokens
 from trainkit.model import quiet_libraries
+from trainkit.preflight import check_swappable
 
 log = logging.getLogger("tunekit")
 
@@ -33,12 +36,18 @@ def init_model(folder: Path, data: Sequence[str], plan: ModelPlan, *, seed: int,
 
     Raises ``UsageError`` where the folder holds something and ``force`` is not given.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UsageError("is a file, and a folder is needed", where=str(folder))
+    check_swappable(folder)
     if folder.is_dir() and any(folder.iterdir()) and not force:
         raise UsageError(
             "the folder is not empty", where=str(folder), mend="Choose another, or add --force to replace it."
         )
+    for file in expand_sources(data):
+        if Path(file).resolve().is_relative_to(folder.resolve()):
+            raise UsageError(
+                f"the rows to read lie in it ({file}), and it would be replaced as a whole",
+                where=str(folder),
+                mend="Choose another folder for the model.",
+            )
     quiet_libraries()
     ledger = Ledger()
     tokenizer = _train_tokenizer(data, plan, ledger)
@@ -46,8 +55,7 @@ def init_model(folder: Path, data: Sequence[str], plan: ModelPlan, *, seed: int,
         log.warning("%d rows are not read: %s", count, reason)
     model = _draw_model(plan, tokenizer, seed)
     with atomic_folder(folder) as made:
-        model.save_pretrained(made)
-        tokenizer.save_pretrained(made)
+        save_weights(made, model, tokenizer)
     numbers = {"parameters": sum(p.numel() for p in model.parameters()), "vocab_size": len(tokenizer)}
     manifest = build_manifest("trainkit init", {"seed": seed, "plan": repr(plan)}, sorted(ledger.by_file), ledger)
     write_manifest(folder, manifest | numbers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import reprlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +17,9 @@ from registry.errors import did_you_mean
 
 STRATEGY_KEYS = ("eval_strategy", "save_strategy", "logging_strategy")  # YAML 1.1 reads their "no" as False
 TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-LARGEST = 2**63 - 1  # of any number: what files and generators can hold
+LARGEST = 2**63 - 1  # of a whole number: what files and random generators can hold
+SHORT = reprlib.Repr()  # YAML aliases make values of any size
+SHORT.maxlevel, SHORT.maxstring, SHORT.maxother = 2, 200, 200
 HIDDEN = ("token", "key", "secret", "webhook")  # values of keys named so are never echoed
 
 
@@ -118,7 +121,7 @@ def coerce(key: str, value: Any, spec: Mapping[str, Any]) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool):
         if value != value or (low is not None and value < low):
             raise ValueError(f"is {value}, and must be at least {low}")
-        if abs(value) > LARGEST:
+        if abs(value) > (LARGEST if isinstance(value, int) else sys.float_info.max):
             raise ValueError("is too large a number")
         if high is not None and value > high:
             raise ValueError(f"is {value}, and must be at most {high}")
@@ -126,7 +129,7 @@ def coerce(key: str, value: Any, spec: Mapping[str, Any]) -> Any:
 
 
 def _typed(key: str, value: Any, kind: str) -> Any:
-    shown = "(hidden)" if any(word in key for word in HIDDEN) else reprlib.repr(value)
+    shown = "(hidden)" if any(word in key for word in HIDDEN) else SHORT.repr(value)
     if kind == "str" and isinstance(value, str | int | float) and not isinstance(value, bool):
         return str(value)
     if kind in ("bool", "bool|str"):

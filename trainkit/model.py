@@ -41,10 +41,15 @@ def load_base(settings: ModelConfig, dtype: torch.dtype) -> nn.Module:
     }
     if ATTENTION[settings.flash_attn]:
         options["attn_implementation"] = ATTENTION[settings.flash_attn]
-    return loaded(
-        settings.model_name_or_path,
-        lambda: AutoModelForCausalLM.from_pretrained(settings.model_name_or_path, **options),
-    )
+    name = settings.model_name_or_path
+    model, found = loaded(name, lambda: AutoModelForCausalLM.from_pretrained(name, output_loading_info=True, **options))
+    if missing := sorted(found["missing_keys"]):  # transformers only warns, and leaves them random
+        raise UsageError(
+            f"the weights lack {len(missing)} of the model's tensors, e.g. {missing[0]}",
+            where=name,
+            mend="config.json and the weights do not belong together, or a file of the weights is missing.",
+        )
+    return model
 
 
 def load_hf_tokenizer(settings: ModelConfig, folder: str | Path | None = None) -> Any:

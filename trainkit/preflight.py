@@ -80,6 +80,9 @@ def check_adapter(name_or_path: str) -> None:
         _check_hub_id(name_or_path, "adapter")
     elif not (folder / "adapter_config.json").is_file():
         raise UsageError("the adapter folder has no adapter_config.json", where=name_or_path)
+    elif not any((folder / f"adapter_model.{kind}").is_file() for kind in ("safetensors", "bin")):
+        # peft would ask the hub for a repository of this name
+        raise UsageError("the adapter folder holds no weights (adapter_model.safetensors)", where=name_or_path)
 
 
 def _check_hub_id(name: str, kind: str) -> None:
@@ -122,6 +125,17 @@ def _check_datasets(stage: str, data: DataConfig, faults: list[str]) -> dict[str
         if entry.num_samples:
             faults.append(f'dataset "{name}": "num_samples" is not built yet; use max_samples in the config')
     return entries
+
+
+def check_swappable(folder: Path) -> None:
+    """Raise ``UsageError`` where ``folder`` cannot be exchanged whole: a file, no permission, or the folder one is in."""
+    check_writable(folder)
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise UsageError(
+            "this is the folder you are in (or above it), and it would be replaced as a whole",
+            where=str(folder),
+            mend="Name a folder for the model alone.",
+        )
 
 
 def check_writable(folder: Path) -> None:

@@ -209,5 +209,13 @@ def test_the_fingerprint_does_not_depend_on_how_the_config_was_written(tmp_path:
 
 
 def test_every_key_that_is_resolved_can_be_read_back(tmp_path: Path) -> None:
-    config = load_config({**LEAST, "learning_rate": "1e-3", "dataset": "a,b", "lr_scheduler_kwargs": {"num_cycles": 1}})
+    config = load_config(
+        {
+            **LEAST,
+            "learning_rate": "1e-3",
+            "dataset": "a,b",
+            "lr_scheduler_type": "cosine",
+            "lr_scheduler_kwargs": {"num_cycles": 1},
+        }
+    )
     assert load_config(config.flat()) == config
