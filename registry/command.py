@@ -48,16 +48,33 @@ def run_app(app: Callable[[], Any], program: str) -> NoReturn:
         code = 0  # the reader (head, less) has seen enough
     except OSError as error:
         code = fail(from_os_error(error, f"running {program}"))
-    except MemoryError:
-        complain("out of memory")
-        code = 3
     except Exception as error:  # noqa: BLE001  # the last resort: a bug must not look like the user's fault
+        if _is_out_of_memory(error):
+            complain("out of memory; nothing half-written is left")
+            sys.exit(3)
         if _State.debug:
             traceback.print_exc()
         complain(f"a fault of ours: {type(error).__name__}: {error}")
-        complain(f"  Please report it with the output of:  {program} --debug {' '.join(sys.argv[1:])}")
+        complain(
+            f"  Please report it with the output of:  {program} --debug {' '.join(map(_without_secret, sys.argv[1:]))}"
+        )
         code = 4
     sys.exit(_flush_stdout(code))
+
+
+def _without_secret(argument: str) -> str:
+    """``hf_hub_token=abc`` → ``hf_hub_token=…``: what is pasted into a bug report must hold no key."""
+    name, equals, _ = argument.partition("=")
+    return f"{name}=…" if equals and any(word in name.lower() for word in ("token", "key", "secret")) else argument
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Python's own, CUDA's, and the plain ``RuntimeError`` that torch raises on the CPU."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+    )
 
 
 def _interrupt(number: int, frame: Any) -> NoReturn:

@@ -18,10 +18,14 @@ IGNORE = -100  # the label of a token that is not trained; torch's cross-entropy
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One sequence: ``ids`` and, at the same places, ``labels`` (the id itself where trained, else ``IGNORE``)."""
+    """One sequence: ``ids`` and, at the same places, ``labels`` (the id itself where trained, else ``IGNORE``).
+
+    ``num_cut`` is how many of the record's tokens the length budget left out.
+    """
 
     ids: array[int]
     labels: array[int]
+    num_cut: int = 0
 
     @property
     def num_trained(self) -> int:
@@ -106,17 +110,19 @@ class Encoder:
             labels += source_labels + ([IGNORE] * len(target) if rules.mask_history and not cut.first else target)
         if eos is not None:
             ids, labels = [*ids, eos], [*labels, eos]
-        return self._checked(Example(array("i", ids), array("i", labels)))
+        num_cut = sum(len(t.source) + len(t.target) for t in turns) - sum(c.num_source + c.num_target for c in cuts)
+        return self._checked(Example(array("i", ids), array("i", labels), num_cut))
 
     def _pair(self, chosen: EncodedTurn, rejected: EncodedTurn) -> PreferenceExample | RowFault:
         end = [self.tokenizer.eos_id] if self.renderer.efficient_eos and self.tokenizer.eos_id is not None else []
         answers = [turn.target + end for turn in (chosen, rejected)]
         num_source, num_target = split_budget(len(chosen.source), max(map(len, answers)), self.rules.cutoff_len)
         source, hidden = chosen.source[:num_source], [IGNORE] * num_source
-        pair = [
-            self._checked(Example(array("i", source + answer[:num_target]), array("i", hidden + answer[:num_target])))
-            for answer in answers
-        ]
+        pair = []
+        for answer in answers:
+            ids, labels = source + answer[:num_target], hidden + answer[:num_target]
+            num_cut = len(chosen.source) + len(answer) - len(ids)
+            pair.append(self._checked(Example(array("i", ids), array("i", labels), num_cut)))
         fault = next((side for side in pair if isinstance(side, RowFault)), None)
         return fault or PreferenceExample(*pair)  # type: ignore[arg-type]
 

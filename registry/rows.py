@@ -285,6 +285,7 @@ def _read_csv(file: str, handle: BinaryIO, delimiter: str) -> Iterator[Row | Bad
         raise UsageError(f"the header names a column twice: {', '.join(twice)}", where=file)
     number = 0
     while True:
+        first_line = reader.line_num + 1
         try:
             cells = next(reader)
         except StopIteration:
@@ -300,7 +301,9 @@ def _read_csv(file: str, handle: BinaryIO, delimiter: str) -> Iterator[Row | Bad
         if _ESCAPED_BYTES.search(raw):
             yield BadRow(file, number, "invalid UTF-8", _backslashed(raw))
         elif len(cells) != len(header):
-            yield BadRow(file, number, f"the row has {len(cells)} cells, the header {len(header)}", raw)
+            spans = reader.line_num - first_line + 1
+            hint = f"; it spans lines {first_line} to {reader.line_num}: is a quote not closed?" if spans > 1 else ""
+            yield BadRow(file, number, f"the row has {len(cells)} cells, the header {len(header)}{hint}", raw)
         else:
             yield Row(file, number, dict(zip(header, cells, strict=True)))
 

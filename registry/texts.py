@@ -47,7 +47,8 @@ def encode_texts(texts: Iterable[Sequence[str]], tokenizer: TextEncoder, rules: 
         for ids in tokenizer.encode_batch([text + end for text in batch]):
             if not rules.blocks:
                 head = [rules.bos_id] if rules.bos_id is not None else []
-                yield _whole([*head, *ids][: rules.cutoff_len])
+                whole = [*head, *ids]
+                yield _whole(whole[: rules.cutoff_len], max(0, len(whole) - rules.cutoff_len))
                 continue
             pool += ids
             joined += 1
@@ -78,6 +79,6 @@ def _cut(pool: list[int], rules: TextRules) -> Iterator[Example]:
     del pool[:start]
 
 
-def _whole(ids: list[int]) -> Example:
+def _whole(ids: list[int], num_cut: int = 0) -> Example:
     packed = array("i", ids)
-    return Example(packed, packed)
+    return Example(packed, packed, num_cut)

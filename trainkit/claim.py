@@ -91,6 +91,13 @@ def claim_folder(config: RunConfig, *, fresh: bool) -> Claim:
             log.info("an unfinished run of this config is here, without a whole checkpoint; it starts over")
         return Claim(folder, checkpoint, record)
     if not held or may_overwrite:
+        _check_nothing_needed(config, folder)
+        if record is None and (folder / RUN_FILE).exists() and list_checkpoints(folder) and not fresh:
+            raise UsageError(
+                f"{RUN_FILE} is damaged, so whose checkpoints these are cannot be told",
+                where=str(folder),
+                mend="Keep what you need of them, then add --fresh to start over: it removes them.",
+            )
         return Claim(folder, None, None)
     if record is None:
         shown = ", ".join(held[:5]) + (" …" if len(held) > 5 else "")
@@ -116,6 +123,17 @@ def claim_folder(config: RunConfig, *, fresh: bool) -> Claim:
         where=str(folder),
         mend="Choose another output_dir, or add --fresh to start over in this one.",
     )
+
+
+def _check_nothing_needed(config: RunConfig, folder: Path) -> None:
+    """Raise ``UsageError`` where the model or an adapter that a new run reads lies in the folder it would clear."""
+    for needed in (config.model.model_name_or_path, *(config.model.adapter_name_or_path or ())):
+        if Path(needed).exists() and Path(needed).resolve().is_relative_to(folder.resolve()):
+            raise UsageError(
+                f"the run reads {needed}, which lies in its own output folder and would be overwritten",
+                where=str(folder),
+                mend="Choose another output_dir.",
+            )
 
 
 def check_same_data(claim: Claim, digest: str) -> None:

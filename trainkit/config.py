@@ -335,6 +335,10 @@ def combination_faults(v: Mapping[str, Any]) -> list[str]:
         (not lora and bool(v["adapter_name_or_path"]), '"adapter_name_or_path" needs finetuning_type lora'),
         (not lora and v["use_rslora"], '"use_rslora" needs finetuning_type lora'),
         (not lora and v["use_dora"], '"use_dora" needs finetuning_type lora'),
+        (
+            v["stage"] == "pt" and v["cutoff_len"] < 2,
+            '"cutoff_len" must be at least 2 for pt: a token is predicted from one before it',
+        ),
         (v["max_steps"] == 0, '"max_steps" is 0: nothing would be trained; -1 goes by num_train_epochs'),
         (v["max_steps"] < 0 and v["num_train_epochs"] <= 0, '"num_train_epochs" must be above 0'),
         (v["save_strategy"] == "steps" and v["save_steps"] == 0, '"save_steps" must be above 0'),

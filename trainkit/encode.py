@@ -43,9 +43,11 @@ def encode_to_file(config: RunConfig, out: Path) -> dict[str, Any]:
             handle.write(orjson.dumps(columns_of(example, config.stage)) + b"\n")
     examples.write_rejects(out.with_name(out.name + ".rejects.jsonl"))
     manifest = build_manifest("trainkit encode", config.flat(), sorted(examples.ledger.by_file), examples.ledger, [out])
-    manifest |= {"examples": len(examples.train), "dropped_tokens": examples.dropped_tokens}
+    sequences_cut, tokens_cut = examples.cut()
+    facts = {"examples": len(examples.train), "sequences_cut": sequences_cut, "tokens_cut": tokens_cut}
+    manifest |= facts | {"dropped_tokens": examples.dropped_tokens}
     write_manifest(out, manifest)
-    return {key: manifest[key] for key in ("rows_in", "rows_out", "rejected", "examples", "dropped_tokens")} | {
+    return {key: manifest[key] for key in ("rows_in", "rows_out", "rejected", *facts, "dropped_tokens")} | {
         "outputs": [str(out)]
     }
 

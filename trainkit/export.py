@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +60,6 @@ def export_model(config: RunConfig) -> dict[str, Any]:
     model.config.use_cache = True  # type: ignore[union-attr]
     chat_template = chat_template_of(config.data.template, tokenizer, config.data.default_system)
     saved_tokenizer = tokenizer_to_save(config.model, tokenizer, source, chat_template)
-    with atomic_folder(target) as folder:
-        save_weights(folder, model, saved_tokenizer, max_shard_size=f"{config.export.export_size}GB")
     facts = {
         "export_dir": str(target),
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -68,8 +68,19 @@ def export_model(config: RunConfig) -> dict[str, Any]:
         "largest_logit_difference": difference,
     }
     manifest = build_manifest("trainkit export", config.flat(), [], Ledger())
-    write_manifest(target, manifest | facts)
+    with atomic_folder(target) as folder:
+        save_weights(folder, model, saved_tokenizer, max_shard_size=f"{config.export.export_size}GB")
+        write_manifest(target, manifest | facts)  # before the swap: it is what tells an export of ours
     return {"command": "export", "outputs": [str(target)], **facts}
+
+
+def warn_of_other_bases(base: str, adapters: Sequence[str]) -> None:
+    """Warn where an adapter names another base than the one it will be merged into: the shapes alone would fit."""
+    for adapter in adapters:
+        path = Path(adapter) / "adapter_config.json"
+        named = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path") if path.is_file() else None
+        if named and Path(named).resolve() != Path(base).resolve():
+            log.warning("%s was trained on %s, and is merged into %s", adapter, named, base)
 
 
 def tokenizer_folder(settings: ModelConfig) -> Path:

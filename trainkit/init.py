@@ -48,17 +48,23 @@ def init_model(folder: Path, data: Sequence[str], plan: ModelPlan, *, seed: int,
                 where=str(folder),
                 mend="Choose another folder for the model.",
             )
+    if folder.is_dir() and any(folder.iterdir()) and not manifest_path(folder).is_file():
+        raise UsageError(
+            f"{manifest_path(folder).name} is not beside it, so this is no model that init or export made",
+            where=str(folder),
+            mend="Choose another folder; --force replaces only such models.",
+        )
     quiet_libraries()
     ledger = Ledger()
     tokenizer = _train_tokenizer(data, plan, ledger)
     for reason, count in ledger.rejected.most_common(5):
         log.warning("%d rows are not read: %s", count, reason)
     model = _draw_model(plan, tokenizer, seed)
-    with atomic_folder(folder) as made:
-        save_weights(made, model, tokenizer)
     numbers = {"parameters": sum(p.numel() for p in model.parameters()), "vocab_size": len(tokenizer)}
     manifest = build_manifest("trainkit init", {"seed": seed, "plan": repr(plan)}, sorted(ledger.by_file), ledger)
-    write_manifest(folder, manifest | numbers)
+    with atomic_folder(folder) as made:
+        save_weights(made, model, tokenizer)
+        write_manifest(folder, manifest | numbers)  # before the swap: it is what tells a model of ours
     counts = {key: manifest[key] for key in ("rows_in", "rows_out", "rejected")}
     return {"command": "init", "outputs": [str(folder)], **counts, **numbers, "manifest": str(manifest_path(folder))}
 

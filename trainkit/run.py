@@ -64,6 +64,8 @@ class RunResult:
             "rejected": dict(ledger.rejected),
             "examples": len(self.examples.train),
         }
+        sequences_cut, tokens_cut = self.examples.cut()
+        counts |= {"sequences_cut": sequences_cut, "tokens_cut": tokens_cut}
         losses = {"first_loss": self.first_loss, "last_loss": self.last_loss, "resumed_from": self.resumed_from}
         return {"command": "run", **counts, "outputs": [str(self.folder)], **losses, **self.numbers}
 

@@ -92,9 +92,22 @@ def read_pipeline(file: str | Path, *, shown_as: str | None = None) -> Pipeline:
             found.append(step)
     _check_names(found, faults)
     _check_inputs(found, faults)
+    _check_outputs(found, faults)
     if faults:
         raise Faults(shown_as, faults)
     return Pipeline(str(name), shown_as, Path(file).resolve().parent, tuple(found), look_at)
+
+
+def _check_outputs(steps: Sequence[Step], faults: list[str]) -> None:
+    """What two steps write, the first is said to have made, and the second has replaced."""
+    makers: dict[Thing, Step] = {}
+    for step in steps:
+        for made in step.outputs():
+            other = makers.setdefault(made, step)
+            if other is not step:
+                faults.append(
+                    f'step {step.number} ("{step.name}") writes {made.label}, which step {other.number} ("{other.name}") writes too'
+                )
 
 
 def load_yaml(path: Path, shown_as: str) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def raising(error):
          "error: out: the disk is full while running tool\n"
          "  Free some space and run the same command again; files that were there before are intact.\n"),
         (PermissionError(13, "Permission denied", "out"), 2, "error: out: cannot go on running tool: Permission denied\n"),
-        (MemoryError(), 3, "error: out of memory\n"),
+        (MemoryError(), 3, "error: out of memory; nothing half-written is left\n"),
         (ZeroDivisionError("division by zero"), 4,
          "error: a fault of ours: ZeroDivisionError: division by zero\n"
          "  Please report it with the output of:  tool --debug verb x\n"),
@@ -133,3 +133,13 @@ def test_the_log_goes_to_stderr_and_quiet_leaves_warnings(capfd, monkeypatch, qu
     log.warning("mind")
     assert capfd.readouterr() == ("", said)
     log.setLevel(logging.NOTSET)
+
+
+def test_a_bug_report_holds_no_key():
+    from registry.command import _without_secret
+
+    assert [_without_secret(a) for a in ("hf_hub_token=abc", "stage=sft", "--prompt")] == [
+        "hf_hub_token=…",
+        "stage=sft",
+        "--prompt",
+    ]

@@ -255,3 +255,18 @@ def test_lengths_are_those_of_the_uncut_turns(record):
 def test_lengths_of_a_pair_are_those_of_both_answers():
     (lengths,) = Encoder(BYTES, EMPTY, EncodeRules()).lengths([preference("pp", chosen="ccc", rejected="r")])
     assert lengths == [(2, 3), (2, 1)]
+
+
+# --- what was cut is counted -------------------------------------------------------------------------------------
+@given(st.integers(1, 60))
+def test_what_an_example_holds_and_what_was_cut_add_up_to_the_record(cutoff_len):
+    record = chat("a question", "an answer", "another one", "and its answer")
+    whole = encode(record, EMPTY, cutoff_len=10_000, strict=True)
+    cut = encode(record, EMPTY, cutoff_len=cutoff_len, strict=True)
+    assert (whole.num_cut, len(cut.ids) + cut.num_cut) == (0, len(whole.ids))
+
+
+def test_both_sides_of_a_cut_pair_count_what_they_lost():
+    pair = encode_pair(preference("question", chosen="better", rejected="no"), cutoff_len=8, strict=True)
+    assert len(pair.chosen.ids) + pair.chosen.num_cut == len("question") + len("better")
+    assert len(pair.rejected.ids) + pair.rejected.num_cut == len("question") + len("no")

@@ -126,3 +126,18 @@ def test_starting_over_leaves_nothing_of_the_older_run(settings: Run, tmp_path: 
         (folder / name).write_text("old")
     begin(claim_folder(config, fresh=False), config, "digest", 1)
     assert sorted(p.name for p in folder.iterdir()) == ["notes.txt", "run.json"]
+
+
+def test_a_run_does_not_overwrite_the_model_it_reads(settings: Run, model_folder: Path) -> None:
+    config = load_config(settings(output_dir=str(model_folder), overwrite_output_dir=True))
+    with pytest.raises(UsageError, match="lies in its own output folder"):
+        claim_folder(config, fresh=True)
+
+
+def test_checkpoints_whose_run_cannot_be_told_are_not_cleared_unasked(settings: Run, tmp_path: Path) -> None:
+    config = load_config(settings(output_dir=str(tmp_path / "out"), overwrite_output_dir=True))
+    (tmp_path / "out" / "checkpoint-5").mkdir(parents=True)
+    (tmp_path / "out" / "run.json").write_text("{")
+    with pytest.raises(UsageError, match=r"run\.json is damaged"):
+        claim_folder(config, fresh=False)
+    assert claim_folder(config, fresh=True).checkpoint is None

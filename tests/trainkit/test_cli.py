@@ -89,13 +89,24 @@ def test_a_missing_training_package_gives_the_install_line(
 def test_json_prints_one_object_and_quiet_nothing_else(
     trainkit: Callable[..., Any], config_file: Callable[..., Path], tmp_path: Path
 ) -> None:
-    ran = trainkit("run", config_file(max_steps=2), "--json", "--quiet")
+    ran = trainkit("run", config_file(max_steps=2, cutoff_len=96), "--json", "--quiet")
     assert (ran.code, ran.err) == (0, "")
     found = ran.json
     assert found["command"] == "run"
     assert (found["rows_in"], found["rows_out"], found["rejected"], found["examples"]) == (24, 24, {}, 24)
     assert found["outputs"] == [str(tmp_path / "out")]
     assert found["first_loss"] > found["last_loss"] > 0
+
+
+def test_what_the_length_budget_cuts_is_said_and_counted(
+    trainkit: Callable[..., Any], config_file: Callable[..., Path]
+) -> None:
+    ran = trainkit("run", config_file(max_steps=1, cutoff_len=24), "--json")
+    found = ran.json
+    assert found["sequences_cut"] > 0
+    assert found["tokens_cut"] >= found["sequences_cut"]
+    said = f"cutoff_len 24 cuts {found['sequences_cut']} sequences; {found['tokens_cut']} of their tokens are left out"
+    assert said in ran.err
 
 
 def test_env_prints_the_versions_that_matter(trainkit: Callable[..., Any]) -> None:

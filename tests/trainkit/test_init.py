@@ -106,7 +106,7 @@ def test_broken_rows_are_counted(trainkit: Run, tmp_path: Path) -> None:
     assert (found["rows_in"], found["rows_out"], sum(found["rejected"].values())) == (2, 1, 1)
 
 
-def test_a_folder_that_holds_something_is_left_alone_unless_forced(
+def test_only_a_model_of_ours_is_replaced_and_only_when_forced(
     trainkit: Run, data_folder: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "made").mkdir()
@@ -116,8 +116,11 @@ def test_a_folder_that_holds_something_is_left_alone_unless_forced(
     assert ran.code == 2
     assert "made: the folder is not empty\n  Choose another, or add --force" in ran.err
     assert (tmp_path / "made" / "thesis.txt").exists()
-    assert trainkit("init", "made", *rows, *SMALL, "--force").code == 0
-    assert not (tmp_path / "made" / "thesis.txt").exists()
+    assert "so this is no model that init or export made" in trainkit("init", "made", *rows, *SMALL, "--force").err
+    assert (tmp_path / "made" / "thesis.txt").exists()
+    assert trainkit("init", "other", *rows, *SMALL).code == 0
+    assert trainkit("init", "other", *rows, *SMALL).code == 2
+    assert trainkit("init", "other", *rows, *SMALL, "--force").code == 0
 
 
 def test_a_file_in_the_way_and_missing_rows_end_with_2(trainkit: Run, tmp_path: Path) -> None:

@@ -57,12 +57,15 @@ class Examples:
     def digest(self) -> str:
         """A hash of every id and label in order: two runs on equal digests see equal data."""
         found = hashlib.sha256()
-        for example in self.train:
-            pair = (example,) if isinstance(example, Example) else (example.chosen, example.rejected)
-            for side in pair:
-                found.update(side.ids.tobytes())
-                found.update(side.labels.tobytes())
+        for side in sides_of([*self.train, *self.eval]):
+            found.update(side.ids.tobytes())
+            found.update(side.labels.tobytes())
         return found.hexdigest()[:16]
+
+    def cut(self) -> tuple[int, int]:
+        """How many sequences the length budget cut, and how many of their tokens it left out."""
+        cuts = [side.num_cut for side in sides_of([*self.train, *self.eval]) if side.num_cut]
+        return len(cuts), sum(cuts)
 
     def write_rejects(self, path: Path) -> None:
         """Write one JSON line for each rejected row, or remove a file of an earlier run."""
@@ -72,6 +75,12 @@ class Examples:
         with atomic_file(path) as handle:
             for reject in self.rejects:
                 handle.write(orjson.dumps(reject, default=str) + b"\n")
+
+
+def sides_of(examples: Sequence[AnyExample]) -> Iterator[Example]:
+    """Every sequence in order; a preference pair has two."""
+    for example in examples:
+        yield from (example,) if isinstance(example, Example) else (example.chosen, example.rejected)
 
 
 def open_examples(
@@ -200,7 +209,8 @@ def _encode_text(
             found.dropped_tokens += example
         elif strict and tokenizer.pad_id == tokenizer.eos_id:
             # Their collator masks padding by its id, and with it every end of text that has the same id.
-            yield Example(example.ids, array("i", [IGNORE if i == tokenizer.pad_id else i for i in example.labels]))
+            labels = array("i", [IGNORE if i == tokenizer.pad_id else i for i in example.labels])
+            yield Example(example.ids, labels, example.num_cut)
         else:
             yield example
 
@@ -216,6 +226,11 @@ def _report(found: Examples, data: DataConfig) -> None:
         "%d rows in, %d rejected, %d examples to train on%s%s",
         ledger.rows_in, ledger.num_rejected, len(found.train), f", {len(found.eval)} to evaluate on" if found.eval else "", rest,
     )  # fmt: skip
+    num_cut, cut_tokens = found.cut()
+    if num_cut:
+        log.warning(
+            "cutoff_len %d cuts %d sequences; %d of their tokens are left out", data.cutoff_len, num_cut, cut_tokens
+        )
     for reason, count in ledger.rejected.most_common(5):
         log.warning("%d rejected: %s", count, reason)
     if not found.train and data.dataset:
