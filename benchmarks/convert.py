@@ -63,17 +63,9 @@ def ours(source: Path, target: Path) -> None:
     """The command's own function."""
     from datakit.convert import convert_rows
 
-    convert_rows(
-        [str(source)],
-        str(target),
-        from_format="auto",
-        to_format="keep",
-        mapping={},
-        fill={},
-        limit=None,
-        rejects=None,
-        strict=False,
-    )
+    outcome = convert_rows([str(source)], str(target))
+    if outcome.rows_out == 0 or outcome.num_rejected:
+        raise SystemExit(f"{outcome.rows_out} rows out, {outcome.num_rejected} rejected: nothing to compare")
 
 
 def main() -> None:
