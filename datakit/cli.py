@@ -13,6 +13,7 @@ from registry.errors import UsageError
 app = typer.Typer(
     name="datakit",
     help="From raw rows to clean, measured, registered training data.",
+    epilog="--debug, anywhere on the line, shows the traceback behind an error.",
     no_args_is_help=True,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -132,6 +132,9 @@ def _layout(
     assert layout is not None  # it is only None where there is no row
     media = {key: column for key, column in own.items() if key not in PARTS}
     there = {part: column if column in met else None for part, column in asdict(layout.columns).items()}
+    if formatting is None and layout.formatting == "openai" and not any(_calls_tools(row.data, layout) for row in rows):
+        # LLaMA-Factory's "openai" adds words of its own to the system prompt of such rows; sharegpt's tags do as well.
+        layout = replace(layout, formatting="sharegpt")
     return replace(
         layout,
         formatting=formatting or layout.formatting,
@@ -139,6 +142,11 @@ def _layout(
         tags=replace(layout.tags, **tags),
         ranking=ranking or layout.ranking,
     )
+
+
+def _calls_tools(row: Mapping[str, Any], layout: Layout) -> bool:
+    messages = row.get(layout.columns.messages or "")
+    return isinstance(messages, list) and any(isinstance(m, dict) and m.get("tool_calls") for m in messages)
 
 
 def build_entry(layout: Layout, file: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import orjson
 
 from registry.errors import Interrupted, StoppedByUser, TunekitError, from_os_error
+from registry.secrets import is_secret
 
 log = logging.getLogger("tunekit")
 
@@ -65,7 +66,7 @@ def run_app(app: Callable[[], Any], program: str) -> NoReturn:
 def _without_secret(argument: str) -> str:
     """``hf_hub_token=abc`` → ``hf_hub_token=…``: what is pasted into a bug report must hold no key."""
     name, equals, _ = argument.partition("=")
-    return f"{name}=…" if equals and any(word in name.lower() for word in ("token", "key", "secret")) else argument
+    return f"{name}=…" if equals and is_secret(name) else argument
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -152,7 +152,7 @@ def find_entry(name: str, dataset_dir: str | Path) -> DatasetEntry:
 def parse_entry(name: str, raw: Any, folder: Path) -> DatasetEntry:
     """Check one entry and build it. Raises ``Faults`` with everything that is wrong in it.
 
-    LLaMA-Factory's all-or-nothing rule holds (reference 3.1): once ``columns`` or ``tags`` is there, what it does
+    LLaMA-Factory's all-or-nothing rule holds (as LLaMA-Factory 0.9.5): once ``columns`` or ``tags`` is there, what it does
     not list is None, and a warning says so where a default would have been needed.
     """
     where = f'{folder / FILE_NAME}, "{name}"'

@@ -61,7 +61,7 @@ class Encoder:
         return [t if isinstance(t, RowFault) else self._join(t) for t in self._encoded(turns_of, records)]
 
     def preferences(self, records: Sequence[PreferenceRecord]) -> list[PreferenceExample | RowFault]:
-        """rm and dpo: chosen and rejected with one prompt, cut by the longer answer (reference 4.3)."""
+        """rm and dpo: chosen and rejected with one prompt, cut by the longer answer (as LLaMA-Factory 0.9.5)."""
         return [t if isinstance(t, RowFault) else self._pair(*t) for t in self._encoded(answers_of, records)]
 
     def lengths(self, records: Sequence[ChatRecord | PreferenceRecord]) -> list[list[tuple[int, int]] | RowFault]:
@@ -162,7 +162,7 @@ class Cut:
 
 
 def plan_cuts(lengths: Sequence[tuple[int, int]], rules: EncodeRules, *, efficient_eos: bool = False) -> list[Cut]:
-    """How much of each turn is kept within ``cutoff_len`` (reference 4.3), in order of priority.
+    """How much of each turn is kept within ``cutoff_len`` (as LLaMA-Factory 0.9.5), in order of priority.
 
     Early turns come first, with ``mask_history`` the last ones; turns past the budget are left out whole.
     """
@@ -179,7 +179,7 @@ def plan_cuts(lengths: Sequence[tuple[int, int]], rules: EncodeRules, *, efficie
 
 
 def split_budget(num_source: int, num_target: int, budget: int) -> tuple[int, int]:
-    """How many source and target tokens to keep, each from its head (reference 4.2).
+    """How many source and target tokens to keep, each from its head (as LLaMA-Factory 0.9.5).
 
     Whichever side takes less than half of the budget is kept whole; otherwise both shrink in proportion. The
     quotient is formed first: ``int(c * (t / (s + t)))`` and ``int(c * t / (s + t))`` differ in rare cases.

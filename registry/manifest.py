@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from registry.atomic import write_json
+from registry.secrets import is_secret
 from registry.sources import STDIN
 
 MANIFEST_VERSION = 1
-SECRETS = {"key", "token", "secret", "password"}  # as a whole word of an option's name
 
 
 def tool_version() -> str:
@@ -82,7 +82,7 @@ def build_manifest(
         "manifest_version": MANIFEST_VERSION,
         "tool": f"tunekit {tool_version()}",
         "command": command,
-        "options": {k: v for k, v in options.items() if not SECRETS & set(k.lower().replace("-", "_").split("_"))},
+        "options": {k: v for k, v in options.items() if not is_secret(k)},
         "inputs": inputs,
         "outputs": [{"file": str(p), "bytes": Path(p).stat().st_size, "sha256": sha256_of(p)} for p in outputs],
         "rows_in": ledger.rows_in,

@@ -56,9 +56,3 @@ class FeedbackRecord:
 
 
 Record = TextRecord | ChatRecord | PreferenceRecord | FeedbackRecord
-KIND_OF: dict[type, str] = {
-    TextRecord: "text",
-    ChatRecord: "chat",
-    PreferenceRecord: "preference",
-    FeedbackRecord: "feedback",
-}

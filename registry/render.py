@@ -32,7 +32,7 @@ class Renderer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SlotRenderer:
-    """Spells conversations with the slots of a built-in template (reference 4.1)."""
+    """Spells conversations with the slots of a built-in template (as LLaMA-Factory 0.9.5)."""
 
     template: Template
     default_system: str | None = None  # overrides the template's own

@@ -36,7 +36,7 @@ class TextRules:
 
 
 def encode_texts(texts: Iterable[Sequence[str]], tokenizer: TextEncoder, rules: TextRules) -> Iterator[Example | int]:
-    """pt: examples from batches of texts, each text ended by the end of sequence (reference 4.3).
+    """pt: examples from batches of texts, each text ended by the end of sequence (as LLaMA-Factory 0.9.5).
 
     Yields examples and, for tokens dropped at the end of a window, their number.
     """

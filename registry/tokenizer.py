@@ -108,7 +108,7 @@ class Tokenizer:
         return self.backend.decode(list(ids), skip_special_tokens=skip_special_tokens)
 
     def fit(self, template: Template) -> None:
-        """Take over a template's stop words as special tokens, and its end of sequence (reference 4.1)."""
+        """Take over a template's stop words as special tokens, and its end of sequence (as LLaMA-Factory 0.9.5)."""
         from tokenizers import AddedToken
 
         known = self.backend.get_vocab(with_added_tokens=True)

@@ -12,7 +12,7 @@ from registry.errors import UsageError
 from registry.records import Message
 from registry.tokenizer import model_limit, open_tokenizer
 from trainkit.config import RunConfig
-from trainkit.export import tokenizer_folder
+from trainkit.hub import model_folder, tokenizer_folder
 from trainkit.model import DTYPES, check_room, load_base, merge_adapters
 from trainkit.sample import Answer, answer, prompt_ids, stop_ids
 
@@ -32,7 +32,7 @@ class Chat:
         check_room(model, self.tokenizer)
         self.model = model.to(device).eval()
         self.settings, self.system = config.sample, system or ""
-        self.limit = model_limit(config.model.model_name_or_path)
+        self.limit = model_limit(model_folder(config.model))
         self.messages: list[Message] = []
         torch.manual_seed(config.loop.seed)
 

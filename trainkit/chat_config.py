@@ -8,6 +8,7 @@ from pathlib import Path
 
 from registry.errors import UsageError
 from trainkit.config import RunConfig, load_config
+from trainkit.hub import adapters_below
 from trainkit.preflight import check_places
 
 
@@ -24,7 +25,7 @@ def chat_config(target: Path, overrides: Sequence[str], *, greedy: bool) -> RunC
                 raise UsageError("adapter_config.json is not a JSON object", where=str(target)) from None
             if not isinstance(base, str) or not base:
                 raise UsageError("the adapter does not name its base model", where=str(target))
-            raw = {"model_name_or_path": base, "adapter_name_or_path": str(target)}
+            raw = {"model_name_or_path": base, "adapter_name_or_path": [*adapters_below(target), str(target)]}
         config = load_config(raw, [*overrides, *more])
     elif target.suffix in (".yaml", ".yml", ".json"):
         config = load_config(target, [*overrides, *more])

@@ -22,10 +22,8 @@ def chat_template_of(name: str | None, tokenizer: Tokenizer, default_system: str
     A model that is served with another spelling than it was trained with answers badly or never stops, so the two
     are compared on a conversation, with and without a system message, and the tokenizer's is replaced where it differs.
     """
-    if name is None and default_system is None:
-        return None
     if name is None:
-        return tokenizer.chat_template
+        return None if default_system is None else with_default_system(tokenizer.chat_template or "", default_system)
     template = load_template(name)
     made = to_jinja(template, default_system)
     if tokenizer.chat_template and _spells(made, tokenizer) == _spells(tokenizer.chat_template, tokenizer):
@@ -36,6 +34,16 @@ def chat_template_of(name: str | None, tokenizer: Tokenizer, default_system: str
             name,
         )
     return made
+
+
+def with_default_system(source: str, system: str) -> str:
+    """A chat template that begins conversations without a system message with this one."""
+    message = json.dumps(system, ensure_ascii=False)
+    return (
+        "{%- if not messages or messages[0]['role'] != 'system' -%}"
+        f"{{%- set messages = [{{'role': 'system', 'content': {message}}}] + messages -%}}"
+        "{%- endif -%}" + source
+    )
 
 
 def _spells(source: str, tokenizer: Tokenizer) -> list[str] | None:

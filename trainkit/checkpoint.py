@@ -33,6 +33,7 @@ WEIGHT_FILES = (
     "model*.safetensors",
     "model.safetensors.index.json",
 )
+WHOLE_MODEL = (*WEIGHT_FILES[2:], "config.json", "generation_config.json")
 NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -73,10 +74,10 @@ def publish_weights(folder: Path, model: nn.Module, tokenizer: Any) -> None:
             os.replace(staged / name, folder / name)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
-    # An earlier run's adapter or shards would be loaded over this model, or in its place.
-    if not hasattr(model, "peft_config"):
-        for stale in (p for pattern in WEIGHT_FILES for p in folder.glob(pattern) if p.name not in written):
-            stale.unlink()
+    # An earlier run's adapter, shards or whole model would be loaded over this one, or in its place.
+    patterns = WHOLE_MODEL if hasattr(model, "peft_config") else WEIGHT_FILES
+    for stale in (p for pattern in patterns for p in folder.glob(pattern) if p.name not in written):
+        stale.unlink()
 
 
 def save_checkpoint(
@@ -194,6 +195,20 @@ def list_checkpoints(root: Path) -> list[Path]:
         else []
     )
     return [path for _, path in sorted(found, reverse=True)]
+
+
+def step_of(path: Path) -> int:
+    """The step in a checkpoint folder's name."""
+    return int(path.name.rpartition("-")[2])
+
+
+def is_whole(path: Path) -> bool:
+    """Whether ``open_checkpoint`` takes it."""
+    try:
+        open_checkpoint(path)
+    except UsageError:
+        return False
+    return True
 
 
 def newest_checkpoint(root: Path) -> Checkpoint | None:

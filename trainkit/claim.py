@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from registry.atomic import TEMPORARY_MARK, write_json
 from registry.errors import UsageError
-from trainkit.checkpoint import Checkpoint, list_checkpoints, newest_checkpoint, open_checkpoint
+from trainkit.checkpoint import Checkpoint, is_whole, list_checkpoints, newest_checkpoint, open_checkpoint, step_of
 from trainkit.config import RunConfig
 from trainkit.preflight import check_writable
 
@@ -75,21 +75,32 @@ def claim_folder(config: RunConfig, *, fresh: bool) -> Claim:
     """
     folder = Path(config.output_dir or "")
     check_writable(folder)
+    held = sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")) if folder.is_dir() else []
     if isinstance(config.resume_from_checkpoint, str):
         named = open_checkpoint(Path(config.resume_from_checkpoint))
         if not named.resumable:
             raise UsageError(
                 "holds no optimizer state (save_only_model), so it cannot be resumed", where=str(named.path)
             )
+        if held and not config.overwrite_output_dir and named.path.parent.resolve() != folder.resolve():
+            raise _not_empty(folder, held)
         return Claim(folder, named, None)
-    held = sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")) if folder.is_dir() else []
     record = read_record(folder)
     may_overwrite = fresh or config.overwrite_output_dir
     if record and record["status"] == "running" and record["fingerprint"] == config.fingerprint() and not fresh:
         checkpoint = newest_checkpoint(folder)
+        kept = [p for p in list_checkpoints(folder) if is_whole(p)]
+        if checkpoint is None and kept:
+            raise UsageError(
+                "the unfinished run here kept models only (save_only_model), so it cannot be gone on with",
+                where=str(folder),
+                mend=f"Keep what you need of {kept[0].name}, then add --fresh to start over: it removes them.",
+            )
         if checkpoint is None:
             log.info("an unfinished run of this config is here, without a whole checkpoint; it starts over")
         return Claim(folder, checkpoint, record)
+    if config.resume_from_checkpoint is True and not fresh:
+        raise UsageError("there is no checkpoint of this config to go on from", where=str(folder))
     if not held or may_overwrite:
         _check_nothing_needed(config, folder)
         if record is None and (folder / RUN_FILE).exists() and list_checkpoints(folder) and not fresh:
@@ -100,12 +111,7 @@ def claim_folder(config: RunConfig, *, fresh: bool) -> Claim:
             )
         return Claim(folder, None, None)
     if record is None:
-        shown = ", ".join(held[:5]) + (" …" if len(held) > 5 else "")
-        raise UsageError(
-            f"the output folder is not empty: {shown}",
-            where=str(folder),
-            mend="Choose another output_dir, or set overwrite_output_dir: true.",
-        )
+        raise _not_empty(folder, held)
     if record["fingerprint"] == config.fingerprint():
         raise UsageError(
             "a finished run of this very config is here",
@@ -136,14 +142,25 @@ def _check_nothing_needed(config: RunConfig, folder: Path) -> None:
             )
 
 
-def check_same_data(claim: Claim, digest: str) -> None:
-    """Raise ``UsageError`` where an unfinished run was begun on other data: its order and losses would not go on."""
-    if claim.unfinished and claim.checkpoint and claim.unfinished.get("data") != digest:
+def _not_empty(folder: Path, held: list[str]) -> UsageError:
+    shown = ", ".join(held[:5]) + (" …" if len(held) > 5 else "")
+    mend = "Choose another output_dir, or set overwrite_output_dir: true."
+    return UsageError(f"the output folder is not empty: {shown}", where=str(folder), mend=mend)
+
+
+def check_same_start(claim: Claim, config: RunConfig, digest: str) -> None:
+    """Raise ``UsageError`` where the checkpoint's run was begun on other data or another base: its order and its losses
+    would not go on. Another config (for a checkpoint named by the user) is only said."""
+    if claim.checkpoint is None:
+        return
+    if claim.checkpoint.state.get("data") != digest:
         raise UsageError(
-            "the data has changed since this unfinished run began",
-            where=str(claim.folder),
-            mend="Add --fresh to start over with the new data.",
+            "the data or the base model has changed since the run of this checkpoint began",
+            where=str(claim.checkpoint.path),
+            mend="Add --fresh (and drop resume_from_checkpoint) to start over with what is there now.",
         )
+    if claim.checkpoint.state.get("fingerprint") != config.fingerprint():
+        log.warning("the checkpoint is of another config: its losses go on under this one's settings")
 
 
 def check_before_end(claim: Claim, total_steps: int) -> None:
@@ -159,9 +176,10 @@ def check_before_end(claim: Claim, total_steps: int) -> None:
 def begin(claim: Claim, config: RunConfig, digest: str, total_steps: int) -> None:
     """Make the folder this run's: checkpoints of an older run go, the record says that it is running."""
     claim.folder.mkdir(parents=True, exist_ok=True)
+    for path in list_checkpoints(claim.folder):
+        if claim.checkpoint is None or (path != claim.checkpoint.path and step_of(path) > claim.checkpoint.step):
+            shutil.rmtree(path)  # another run's, or newer ones that are not whole
     if claim.checkpoint is None:
-        for path in list_checkpoints(claim.folder):
-            shutil.rmtree(path)
         for name in (*RESULT_FILES, *(p.name for p in claim.folder.glob("training_*.png"))):
             (claim.folder / name).unlink(missing_ok=True)
     for leftover in claim.folder.glob(f".*{TEMPORARY_MARK}*"):  # what a killed run was writing

@@ -13,6 +13,7 @@ from registry.command import print_json, run_app, set_up_logging
 app = typer.Typer(
     name="trainkit",
     help="From registered data to a trained, exported model that answers.",
+    epilog="--debug, anywhere on the line, shows the traceback behind an error.",
     no_args_is_help=True,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -138,6 +139,8 @@ def chat(
 ) -> None:
     """Ask a model: one question with --prompt, or a conversation (type clear to begin anew, exit to leave)."""
     set_up_logging(quiet)
+    if json and prompt is None:
+        raise typer.BadParameter("--json goes with --prompt")
     from trainkit.chat_config import chat_config
 
     resolved = chat_config(model, overrides or [], greedy=greedy)

@@ -24,9 +24,14 @@ def mean_loss(
     *,
     head_only: bool,
     perplexity: bool,
+    by_batch: bool = False,
 ) -> dict[str, float]:
     """``eval_loss`` (the sum over everything divided by its whole weight) and the loss's metrics, each as
-    ``eval_<name>``; ``perplexity`` adds its exponential, which has a meaning for pt only."""
+    ``eval_<name>``; ``perplexity`` adds its exponential, which has a meaning for pt only.
+
+    ``by_batch`` takes the mean of the batches' means, each counted by its examples, as the Trainer does
+    (``compat: strict``): it changes with the batch size where examples differ in length.
+    """
     was_training = model.training
     model.eval()
     total, weight = 0.0, 0
@@ -36,10 +41,11 @@ def mean_loss(
         with backend.autocast():
             logprobs = token_logprobs(model, batch, head_only=head_only)
         loss_sum, metrics = loss(logprobs, batch, reference_of(batch))
-        total += float(loss_sum)
-        weight += batch.weight
+        count = len(batch.indices) if by_batch else batch.weight
+        total += float(loss_sum) * count / max(batch.weight, 1)
+        weight += count
         for name, value in metrics.items():
-            sums[name] = sums.get(name, 0.0) + float(value)
+            sums[name] = sums.get(name, 0.0) + float(value) * count / max(batch.weight, 1)
     model.train(was_training)
     mean = total / max(weight, 1)
     found = {"eval_loss": mean, **{f"eval_{name}": value / max(weight, 1) for name, value in sums.items()}}

@@ -17,9 +17,17 @@ from registry.manifest import Ledger, build_manifest, manifest_path, write_manif
 from registry.tokenizer import open_tokenizer
 from trainkit.chat_template import chat_template_of
 from trainkit.checkpoint import save_weights
-from trainkit.config import ModelConfig, RunConfig
-from trainkit.hub import model_folder
-from trainkit.model import DTYPES, check_room, load_base, loaded, merge_adapters, tokenizer_to_save
+from trainkit.config import RunConfig
+from trainkit.hub import adapters_below, tokenizer_folder
+from trainkit.model import (
+    DTYPES,
+    align_special_ids,
+    check_room,
+    load_base,
+    loaded,
+    merge_adapters,
+    tokenizer_to_save,
+)
 from trainkit.preflight import check_swappable
 
 log = logging.getLogger("tunekit")
@@ -54,6 +62,7 @@ def export_model(config: RunConfig) -> dict[str, Any]:
     # Merged in float32 and rounded once: merging in bfloat16 would round every adapter's product too.
     model = load_base(config.model, torch.float32)
     check_room(model, tokenizer)
+    align_special_ids(model, tokenizer)
     model, difference = _merge_checked(model, adapters)
     dtype = _dtype(config)
     model = model.to(dtype)
@@ -79,17 +88,13 @@ def warn_of_other_bases(base: str, adapters: Sequence[str]) -> None:
     for adapter in adapters:
         path = Path(adapter) / "adapter_config.json"
         named = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path") if path.is_file() else None
+        missing = [below for below in adapters_below(Path(adapter)) if below not in adapters]
+        if missing:
+            log.warning(
+                "%s was trained on top of %s, which adapter_name_or_path does not list", adapter, ", ".join(missing)
+            )
         if named and Path(named).resolve() != Path(base).resolve():
             log.warning("%s was trained on %s, and is merged into %s", adapter, named, base)
-
-
-def tokenizer_folder(settings: ModelConfig) -> Path:
-    """Where the tokenizer is taken from: the last adapter's folder where it holds one (with what training added to
-    it and the chat template it was trained with), else the model's."""
-    for adapter in reversed(settings.adapter_name_or_path or ()):
-        if (Path(adapter) / "tokenizer.json").is_file():
-            return Path(adapter)
-    return model_folder(settings)
 
 
 def _dtype(config: RunConfig) -> torch.dtype:

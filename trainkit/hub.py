@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 from registry.errors import UsageError
 from trainkit.config import ModelConfig
 
 SMALL_FILES = ["*.json", "*.jinja", "tokenizer*"]
+SAMPLE_BYTES = 1 << 20
 
 
 def model_folder(settings: ModelConfig) -> Path:
@@ -35,3 +38,44 @@ def model_folder(settings: ModelConfig) -> Path:
             mend="Check the name, or download the model and name its folder.",
         ) from None
     return Path(found)
+
+
+def identity_of(settings: ModelConfig) -> str:
+    """A hash that changes with the weights a run starts from: name, size and first and last megabyte of every file of
+    the model's and the adapters' folders that holds weights or their config. Reading all of them would take minutes."""
+    found = hashlib.sha256()
+    for name in (settings.model_name_or_path, *(settings.adapter_name_or_path or ())):
+        folder = Path(name)
+        files = sorted(
+            p for p in folder.glob("*") if p.suffix in (".safetensors", ".bin") or p.name.endswith("config.json")
+        )
+        for path in files if folder.is_dir() else ():
+            size = path.stat().st_size
+            found.update(f"{path.name} {size}".encode())
+            with path.open("rb") as handle:
+                found.update(handle.read(SAMPLE_BYTES))
+                handle.seek(max(0, size - SAMPLE_BYTES))
+                found.update(handle.read(SAMPLE_BYTES))
+    return found.hexdigest()[:16]
+
+
+def tokenizer_folder(settings: ModelConfig) -> Path:
+    """Where the tokenizer is taken from: the last adapter's folder where it holds one (with what training added to
+    it and the chat template it was trained with), else the model's."""
+    for adapter in reversed(settings.adapter_name_or_path or ()):
+        if (Path(adapter) / "tokenizer.json").is_file():
+            return Path(adapter)
+    return model_folder(settings)
+
+
+def adapters_below(adapter: Path) -> list[str]:
+    """The adapters that were merged into the base before this one was trained on it, as its run recorded them.
+
+    ``adapter_config.json`` names the bare base alone, and an adapter on another base than its own is another model.
+    """
+    try:
+        config = json.loads((adapter / "run.json").read_text(encoding="utf-8"))["config"]
+        given = list(config["adapter_name_or_path"] or ())
+        return given if config["create_new_adapter"] else given[:-1]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []  # no run of ours, or a checkpoint inside one

@@ -14,13 +14,13 @@ from typing import Any
 import yaml
 
 from registry.errors import did_you_mean
+from registry.secrets import is_secret
 
 STRATEGY_KEYS = ("eval_strategy", "save_strategy", "logging_strategy")  # YAML 1.1 reads their "no" as False
 TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 LARGEST = 2**63 - 1  # of a whole number: what files and random generators can hold
 SHORT = reprlib.Repr()  # YAML aliases make values of any size
 SHORT.maxlevel, SHORT.maxstring, SHORT.maxother = 2, 200, 200
-HIDDEN = ("token", "key", "secret", "webhook")  # values of keys named so are never echoed
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def coerce(key: str, value: Any, spec: Mapping[str, Any]) -> Any:
 
 
 def _typed(key: str, value: Any, kind: str) -> Any:
-    shown = "(hidden)" if any(word in key for word in HIDDEN) else SHORT.repr(value)
+    shown = "(hidden)" if is_secret(key) else SHORT.repr(value)
     if kind == "str" and isinstance(value, str | int | float) and not isinstance(value, bool):
         return str(value)
     if kind in ("bool", "bool|str"):

@@ -38,7 +38,7 @@ class Training:
     batch_of: Callable[[Sequence[int]], Batch]
     reference_of: Callable[[Batch], torch.Tensor | None]
     evaluate: Callable[[], dict[str, float]] | None
-    save: Callable[[int], None]
+    save: Callable[[int, bool], None]  # after which step, and whether the run is to be gone on with from there
     backend: Single
     head_only: bool
 
@@ -89,7 +89,7 @@ def train(
             if parts.evaluate and due(done, eval_every, total):
                 run_log.write(done, parts.plan.epoch_after(done), parts.evaluate())
             if save_now:
-                parts.save(done)
+                parts.save(done, bool(stop))
             if stop and done < total:
                 raise StoppedByUser(
                     f"stopped after step {done} of {total}; checkpoint-{done} is saved",
@@ -119,9 +119,10 @@ def read_reports(pending: Sequence[StepReport], step: int, run_log: RunLog) -> N
     names = ["loss", "grad_norm", *pending[-1].metrics]
     table = torch.stack([torch.stack([v.float() for v in (r.loss, r.grad_norm, *r.metrics.values())]) for r in pending])
     for number, row in enumerate(table.tolist(), start=step - len(pending) + 1):
-        if not math.isfinite(row[0]):
+        if not (math.isfinite(row[0]) and math.isfinite(row[1])):
+            what, value = ("loss", row[0]) if not math.isfinite(row[0]) else ("gradient norm", row[1])
             raise StoppedError(
-                f"the loss of step {number} is {row[0]}: training has diverged",
+                f"the {what} of step {number} is {value}: training has diverged",
                 mend="Lower learning_rate, or raise warmup_steps. Checkpoints before that step are kept.",
             )
         run_log.add(dict(zip(names, row, strict=True)))

@@ -19,7 +19,7 @@ LOG_FILE = "trainer_log.jsonl"
 
 
 class RunLog:
-    """Writes what LLaMA-Factory's log callback writes (reference 6.6), and keeps Hugging Face's ``log_history``."""
+    """Writes what LLaMA-Factory's log callback writes (as LLaMA-Factory 0.9.5), and keeps Hugging Face's ``log_history``."""
 
     def __init__(
         self, folder: Path, total_steps: int, progress: Progress, resumed: Mapping[str, Any] | None = None
@@ -34,6 +34,8 @@ class RunLog:
         self.tokens: int = state.get("num_input_tokens_seen", 0)
         self._tokens_before = self.tokens
         self.loss_sum: float = state.get("loss_sum", 0.0)  # of every step's mean loss, for train_loss
+        self.first_loss: float | None = state.get("first_loss")
+        self.last_loss: float | None = None
         self.unlogged: list[dict[str, float]] = list(state.get("unlogged", ()))  # steps since the last log line
         self._trim(self._start_step)
 
@@ -63,6 +65,9 @@ class RunLog:
         """The numbers of one more step, to be logged with its interval."""
         self.unlogged.append(numbers)
         self.loss_sum += numbers["loss"]
+        self.last_loss = numbers["loss"]
+        if self.first_loss is None:
+            self.first_loss = self.last_loss
 
     def write_interval(self, step: int, epoch: float, lr: float) -> None:
         """Log the means of the steps since the last line; the gradient norm is the last step's, as the Trainer's is."""

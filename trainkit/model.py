@@ -113,6 +113,19 @@ def check_agreement(ours: Tokenizer, theirs: Any) -> None:
             )
 
 
+def align_special_ids(model: nn.Module, tokenizer: Tokenizer) -> None:
+    """Let the saved model stop and pad where its tokenizer does: the template's end of sequence first, then those that
+    the base had. Left as they were, ``generate`` would run past every answer."""
+    configs = [model.config, getattr(model, "generation_config", None)]
+    for config in (c for c in configs if c is not None):
+        old = getattr(config, "eos_token_id", None)
+        others = old if isinstance(old, list) else [old]
+        ends = list(dict.fromkeys(i for i in (tokenizer.eos_id, *others) if i is not None))
+        is_generation = config is not model.config
+        config.eos_token_id = ends if is_generation and len(ends) > 1 else (ends[0] if ends else None)  # type: ignore[union-attr]
+        config.pad_token_id = tokenizer.pad_id  # type: ignore[union-attr]
+
+
 def load_trainable(
     settings: ModelConfig, method: MethodConfig, *, bf16: bool, device: torch.device, resumed: Path | None = None
 ) -> nn.Module:
@@ -123,7 +136,8 @@ def load_trainable(
     """
     if method.finetuning_type == "full":
         return load_base(replace(settings, model_name_or_path=str(resumed)) if resumed else settings, torch.float32)
-    from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+    from peft import LoraConfig, PeftModel, TaskType, get_peft_model, set_peft_model_state_dict
+    from peft.utils.save_and_load import load_peft_weights
 
     base = load_base(settings, torch.bfloat16 if bf16 and device.type == "cuda" else torch.float32)
     given = list(settings.adapter_name_or_path or ())
@@ -131,7 +145,12 @@ def load_trainable(
     base = merge_adapters(base, given)
     if resumed or continued:
         name = str(resumed or continued)
-        return loaded(name, lambda: PeftModel.from_pretrained(base, name, is_trainable=True))
+        adapted = loaded(name, lambda: PeftModel.from_pretrained(base, name, is_trainable=True))
+        if base.dtype != torch.float32:
+            # Modules that are trained whole were just loaded at the base's width: widen them, then load them once more.
+            prepare_trainable(adapted)
+            set_peft_model_state_dict(adapted, load_peft_weights(name, device="cpu"))
+        return adapted
     extra = method.additional_target or ()
     names = {name.rpartition(".")[2] for name, _ in base.named_modules()}
     if unknown := [one for one in extra if one.rpartition(".")[2] not in names]:
@@ -162,7 +181,7 @@ def merge_adapters(model: nn.Module, adapters: Sequence[str]) -> nn.Module:
 
 
 def lora_targets(model: nn.Module, asked: Sequence[str]) -> list[str]:
-    """The module names that get an adapter; ``all`` is every linear layer but the head (reference 6.2).
+    """The module names that get an adapter; ``all`` is every linear layer but the head (as LLaMA-Factory 0.9.5).
 
     Raises ``UsageError`` where a name matches none of the model's linear layers.
     """

@@ -8,8 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from registry.atomic import atomic_file
@@ -38,7 +37,7 @@ def reference_logprobs(
     forward in every step. ``adapter_off`` asks the base below the adapters instead (``compat: strict``, where a
     continued adapter is measured against the bare base).
     """
-    found = torch.zeros(2, num_examples)
+    found = torch.full((2, num_examples), torch.nan)  # what is never trained on stays unmeasured
     was_training = model.training
     model.eval()
     with model.disable_adapter() if adapter_off else nullcontext():  # type: ignore[operator]
@@ -50,25 +49,26 @@ def reference_logprobs(
     return found
 
 
-def save_reference(folder: Path, logprobs: torch.Tensor) -> None:
-    """Keep them beside the checkpoints: a resumed run must not measure against its own later self."""
+def save_reference(folder: Path, logprobs: torch.Tensor, digest: str) -> None:
+    """Keep them, with the ``digest`` of data and base they belong to, beside the checkpoints: a resumed run must not
+    measure against its own later self."""
     from safetensors.torch import save
 
     with atomic_file(folder / FILE) as handle:
-        handle.write(save({"logprobs": logprobs}))
+        handle.write(save({"logprobs": logprobs}, {"data": digest}))
 
 
-def load_reference(folder: Path, num_examples: int) -> torch.Tensor | None:
-    """What an earlier part of this run saved; None where there is nothing that can be read and fits."""
+def load_reference(folder: Path, digest: str) -> torch.Tensor | None:
+    """What an earlier part of this run saved; None where there is nothing that can be read and belongs to its data."""
     path = folder / FILE
     if not path.is_file():
         return None
     try:
-        logprobs = load_file(path).get("logprobs")
+        with safe_open(path, framework="pt") as saved:
+            return saved.get_tensor("logprobs") if (saved.metadata() or {}).get("data") == digest else None
     except SafetensorError as error:
         log.warning("%s is damaged: %s", path, error)
         return None
-    return logprobs if logprobs is not None and logprobs.shape == (2, num_examples) else None
 
 
 def pick(logprobs: torch.Tensor | None, indices: Sequence[int], device: torch.device) -> torch.Tensor | None:

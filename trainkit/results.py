@@ -33,6 +33,7 @@ def trainer_state(step: int, total_steps: int, epoch: float, run_log: RunLog) ->
         "num_input_tokens_seen": run_log.tokens,
         "train_runtime": round(run_log.seconds, 3),
         "loss_sum": run_log.loss_sum,
+        "first_loss": run_log.first_loss,
         "unlogged": list(run_log.unlogged),
         "is_local_process_zero": True,
         "is_world_process_zero": True,
@@ -87,7 +88,9 @@ def write_config(folder: Path, config: RunConfig) -> None:
         handle.write(yaml.safe_dump(config.flat(), allow_unicode=True, sort_keys=True).encode())
 
 
-def write_card(folder: Path, config: RunConfig, numbers: Mapping[str, Any], rows_in: int, rows_out: int) -> None:
+def write_card(
+    folder: Path, config: RunConfig, numbers: Mapping[str, Any], rows_in: int, num_train: int, num_eval: int
+) -> None:
     """``README.md``: a model card that says what was trained, on what, and what came out."""
     method = "LoRA adapter" if config.method.finetuning_type == "lora" else "full fine-tuning"
     base = config.model.model_name_or_path
@@ -105,7 +108,8 @@ def write_card(folder: Path, config: RunConfig, numbers: Mapping[str, Any], rows
         ("method", config.method.finetuning_type),
         ("chat template", config.data.template or "the tokenizer's own"),
         ("cutoff length", f"{config.data.cutoff_len} tokens"),
-        ("rows", f"{rows_in} in, {rows_out} trained on"),
+        ("rows", f"{rows_in} in"),
+        ("examples", f"{num_train} trained on" + (f", {num_eval} held out" if num_eval else "")),
         ("batch", f"{loop.per_device_train_batch_size} × {loop.gradient_accumulation_steps}"),
         ("learning rate", f"{optim.learning_rate:g}, {optim.lr_scheduler_type}"),
         ("seed", loop.seed),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,18 +23,18 @@ from trainkit.backends import BACKENDS
 from trainkit.backends.single import Single
 from trainkit.chat_template import chat_template_of
 from trainkit.checkpoint import load_optimizer, load_random_state, prune, publish_weights, save_checkpoint
-from trainkit.claim import Claim, begin, check_before_end, check_same_data, claim_folder, finish, hold
+from trainkit.claim import Claim, begin, check_before_end, check_same_start, claim_folder, finish, hold
 from trainkit.compat import deviations
 from trainkit.config import RunConfig
 from trainkit.data.collate import Batch
 from trainkit.data.loader import StepPlan
 from trainkit.data.source import Examples, open_examples
 from trainkit.evaluate import mean_loss
-from trainkit.hub import model_folder
+from trainkit.hub import identity_of, model_folder
 from trainkit.logprobs import head_is_plain
 from trainkit.loop import Training, train
 from trainkit.metrics import Progress, RunLog
-from trainkit.model import check_room, load_trainable, prepare_trainable, tokenizer_to_save
+from trainkit.model import align_special_ids, check_room, load_trainable, prepare_trainable, tokenizer_to_save
 from trainkit.optim import build_optimizer
 from trainkit.preflight import check_places
 from trainkit.reference import FILE as REFERENCE_FILE
@@ -114,8 +115,8 @@ def train_in_folder(config: RunConfig, entries: dict[str, DatasetEntry], claim: 
     torch.manual_seed(config.loop.seed)
     data = load_data(config, entries)
     announce(config, entries, data.tokenizer)
-    digest = data.examples.digest()
-    check_same_data(claim, digest)
+    digest = f"{data.examples.digest()}-{identity_of(config.model)}"
+    check_same_start(claim, config, digest)
     check_before_end(claim, data.plan.total_steps)
     engine = build_engine(config, claim, data)
     begin(claim, config, digest, data.plan.total_steps)
@@ -123,16 +124,13 @@ def train_in_folder(config: RunConfig, entries: dict[str, DatasetEntry], claim: 
     write_config(claim.folder, config)
     describe(config, engine, data.plan)
     progress = Progress(data.plan.total_steps, title=config.stage, quiet=quiet)
-    run_log, training = ready(config, claim, data, engine, progress)
+    run_log, training = ready(config, claim, data, engine, progress, digest)
     start = claim.checkpoint.step if claim.checkpoint else 0
     with progress:
         train(training, config.loop, config.optim, run_log, progress, start)
     numbers = save_all(config, claim, data, engine, run_log, training)
     finish(claim, config, digest, data.plan.total_steps)
-    losses = [h["loss"] for h in run_log.history if h.get("loss") is not None]
-    return RunResult(
-        claim.folder, numbers, losses[0] if losses else None, losses[-1] if losses else None, data.examples, start
-    )
+    return RunResult(claim.folder, numbers, run_log.first_loss, run_log.last_loss, data.examples, start)
 
 
 def announce(config: RunConfig, entries: dict[str, DatasetEntry], tokenizer: Tokenizer) -> None:
@@ -140,8 +138,18 @@ def announce(config: RunConfig, entries: dict[str, DatasetEntry], tokenizer: Tok
     for note in config.notes:
         log.info("%s", note)
     pads_with_eos = tokenizer.pad_id == tokenizer.eos_id
+    openai_rows = any(entry.layout.formatting == "openai" for entry in entries.values())
     blank_lines = any((entry.file_name or "").endswith(".txt") for entry in entries.values())
-    found = deviations(config, adds_bos=tokenizer.adds_bos, pads_with_eos=pads_with_eos, blank_lines=blank_lines)
+    for name, entry in entries.items():
+        if config.stage == "pt" and entry.layout.kind == "chat":
+            log.warning("dataset %s holds conversations, and pt trains on the first message of each alone", name)
+    found = deviations(
+        config,
+        adds_bos=tokenizer.adds_bos,
+        pads_with_eos=pads_with_eos,
+        blank_lines=blank_lines,
+        openai_rows=openai_rows,
+    )
     for text in found:
         log.info("unlike LLaMA-Factory (compat: strict does as they do): %s", text)
 
@@ -167,6 +175,7 @@ def build_engine(config: RunConfig, claim: Claim, data: Data) -> Engine:
     resumed = claim.checkpoint.path if claim.checkpoint else None
     model = load_trainable(config.model, config.method, bf16=config.loop.bf16, device=backend.device, resumed=resumed)
     check_room(model, data.tokenizer)
+    align_special_ids(model.get_base_model() if hasattr(model, "peft_config") else model, data.tokenizer)  # type: ignore[operator]
     chat_template = None
     if config.stage != "pt":  # text has no turns, so a model that only read text keeps the template it had
         chat_template = chat_template_of(config.data.template, data.tokenizer, config.data.default_system)
@@ -180,11 +189,13 @@ def build_engine(config: RunConfig, claim: Claim, data: Data) -> Engine:
     return Engine(model, trainable, optimizer, saved_tokenizer, backend, head_is_plain(model))
 
 
-def ready(config: RunConfig, claim: Claim, data: Data, engine: Engine, progress: Progress) -> tuple[RunLog, Training]:
+def ready(
+    config: RunConfig, claim: Claim, data: Data, engine: Engine, progress: Progress, digest: str
+) -> tuple[RunLog, Training]:
     """The last preparations: the reference of a preference stage, then the saved position where a run goes on."""
     stage, backend, plan = STAGES[config.stage], engine.backend, data.plan
     objective = stage.make_loss(config.preference)
-    reference = needed_reference(config, claim, data, engine) if stage.needs_reference else None
+    reference = needed_reference(config, claim, data, engine, digest) if stage.needs_reference else None
     if claim.checkpoint:
         load_optimizer(claim.checkpoint, engine.optimizer, engine.trainable)
         backend.set_random_state(load_random_state(claim.checkpoint))
@@ -209,11 +220,13 @@ def ready(config: RunConfig, claim: Claim, data: Data, engine: Engine, progress:
             backend,
             head_only=engine.head_only,
             perplexity=config.stage == "pt",
+            by_batch=config.strict,
         )
 
-    def save(step: int) -> None:
+    def save(step: int, to_go_on: bool) -> None:
         state = trainer_state(step, plan.total_steps, plan.epoch_after(step), run_log)
-        optimizer = None if config.loop.save_only_model else engine.optimizer
+        state |= {"data": digest, "fingerprint": config.fingerprint()}
+        optimizer = None if config.loop.save_only_model and not to_go_on else engine.optimizer
         save_checkpoint(
             claim.folder, step, engine.model, engine.saved_tokenizer, state,
             optimizer=optimizer, trainable=engine.trainable, random_state=backend.random_state(),
@@ -227,22 +240,30 @@ def ready(config: RunConfig, claim: Claim, data: Data, engine: Engine, progress:
     )  # fmt: skip
 
 
-def needed_reference(config: RunConfig, claim: Claim, data: Data, engine: Engine) -> torch.Tensor:
+def needed_reference(config: RunConfig, claim: Claim, data: Data, engine: Engine, digest: str) -> torch.Tensor:
     """The reference of a run: what its first part saved, or computed now and saved.
 
-    Raises ``UsageError`` where a run is to go on and the file is gone: its model is no reference any more.
+    Raises ``UsageError`` where a run is to go on and the file is gone, or holds too few steps: its model is no
+    reference any more.
     """
     total = len(data.examples.train) + len(data.examples.eval)
     if claim.checkpoint:
-        for folder in (claim.folder, claim.checkpoint.path.parent):
-            saved = load_reference(folder, total)
-            if saved is not None:
-                return saved
-        raise UsageError(
-            f"{REFERENCE_FILE} of the unfinished run is gone",
-            where=str(claim.folder),
-            mend="Add --fresh to start over.",
-        )
+        saved = load_reference(claim.checkpoint.path.parent, digest)
+        if saved is None:
+            raise UsageError(
+                f"{REFERENCE_FILE} of the unfinished run is gone",
+                where=str(claim.checkpoint.path.parent),
+                mend="Add --fresh to start over.",
+            )
+        to_come = {i for n in range(claim.checkpoint.step, data.plan.total_steps) for m in data.plan.step(n) for i in m}
+        if saved[:, sorted(to_come)].isnan().any():
+            raise UsageError(
+                "the reference was measured for fewer steps than this run is to have",
+                where=str(claim.checkpoint.path.parent),
+                mend="Train within the steps that it was begun with, or start over with --fresh.",
+            )
+        save_reference(claim.folder, saved, digest)
+        return saved
     steps = range(min(data.plan.total_steps, data.plan.steps_per_epoch))
     batches = (data.batch_of(indices) for number in steps for indices in data.plan.step(number))
     log.info("measuring the reference: one pass over the pairs, before the first step")
@@ -251,7 +272,7 @@ def needed_reference(config: RunConfig, claim: Claim, data: Data, engine: Engine
         engine.model, chain(batches, data.eval_batches(config.loop.per_device_eval_batch_size)), total, engine.backend,
         head_only=engine.head_only, adapter_off=adapter_off,
     )  # fmt: skip
-    save_reference(claim.folder, found)
+    save_reference(claim.folder, found, digest)
     return found
 
 
@@ -274,8 +295,14 @@ def save_all(
     publish_weights(folder, engine.model, engine.saved_tokenizer)
     numbers = run_log.summary(plan)
     write_results(folder, "train", numbers)
-    if config.do_eval and training.evaluate:
+    if training.evaluate and (config.do_eval or config.loop.eval_strategy != "no"):
+        began = time.monotonic()
         found = training.evaluate()
+        seconds = time.monotonic() - began
+        found |= {
+            "eval_runtime": round(seconds, 4),
+            "eval_samples_per_second": round(len(data.examples.eval) / max(seconds, 1e-9), 3),
+        }
         write_results(folder, "eval", {**found, "epoch": numbers["epoch"]})
         numbers |= found
     write_json(
@@ -285,5 +312,5 @@ def save_all(
     if config.plot_loss:
         plot_curves(folder, run_log.history)
     ledger = data.examples.ledger
-    write_card(folder, config, numbers, ledger.rows_in, ledger.rows_out)
+    write_card(folder, config, numbers, ledger.rows_in, len(data.examples.train), len(data.examples.eval))
     return numbers

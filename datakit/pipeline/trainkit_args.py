@@ -12,7 +12,7 @@ import yaml
 
 from datakit.pipeline.things import Thing, entry_and_data, thing
 
-DATA_VERBS = ("run", "plan", "encode")  # CONFIG.yaml [key=value ...], which names datasets
+DATA_VERBS = ("run", "encode")  # CONFIG.yaml [key=value ...], which names datasets
 VERBS = ("init", *DATA_VERBS, "export", "chat")
 PATH_KEYS = (
     "model_name_or_path",

@@ -12,7 +12,7 @@ from registry.records import ChatRecord, FeedbackRecord, Message, PreferenceReco
 
 
 def to_record(row: Mapping[str, Any], layout: Layout) -> Record:
-    """One row as a record (reference 3.3): prompt and query joined by a newline, history as turns before them.
+    """One row as a record (as LLaMA-Factory 0.9.5): prompt and query joined by a newline, history as turns before them.
 
     Raises ``RowFault`` naming the field for what LLaMA-Factory would drop or choke on.
     """

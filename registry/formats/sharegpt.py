@@ -29,7 +29,7 @@ NAMES: dict[Role, str] = {
 
 
 def to_record(row: Mapping[str, Any], layout: Layout) -> Record:
-    """One row as a record (reference 3.4): a leading system turn wins over the column, then sides alternate.
+    """One row as a record (as LLaMA-Factory 0.9.5): a leading system turn wins over the column, then sides alternate.
 
     Raises ``RowFault`` with the turn's number for what LLaMA-Factory would drop or choke on.
     """

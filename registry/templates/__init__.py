@@ -30,7 +30,7 @@ class Template:
 
     ``system_in_user`` puts the system slot inside the first user slot (Llama 2 style). With ``replace_eos`` the
     first stop word becomes the end-of-sequence token; with ``efficient_eos`` replies carry no end marker of their
-    own. Semantics: LLaMA-Factory 0.9.5, reference section 4.1.
+    own. Semantics: LLaMA-Factory 0.9.5.
     """
 
     name: str

@@ -47,7 +47,7 @@ def info(tmp_path):
         ({"conversations": TURNS}, [], {"formatting": "sharegpt"}),
         ({"conversations": TURNS, "tools": "[]"}, [],
          {"formatting": "sharegpt", "columns": {"messages": "conversations", "tools": "tools"}}),
-        ({"messages": ROLES}, [], {"formatting": "openai", "columns": {"messages": "messages"}, "tags": ROLE_TAGS}),
+        ({"messages": ROLES}, [], {"formatting": "sharegpt", "columns": {"messages": "messages"}, "tags": ROLE_TAGS}),
         ({"messages": ROLES}, ["--formatting", "sharegpt"],
          {"formatting": "sharegpt", "columns": {"messages": "messages"}, "tags": ROLE_TAGS}),
         ({"dialog": [{"who": "me", "what": "a"}, {"who": "it", "what": "b"}]},

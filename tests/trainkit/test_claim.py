@@ -47,7 +47,7 @@ def test_changed_data_is_not_gone_on_with(
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in reversed(rows)))
     ran = trainkit("run", path)
     assert ran.code == 2
-    assert "the data has changed since this unfinished run began\n  Add --fresh" in ran.err
+    assert "the data or the base model has changed since the run of this checkpoint began\n  Add --fresh" in ran.err
     assert trainkit("run", path, "--fresh").code == 0
 
 

@@ -3,11 +3,15 @@
 from trainkit.compat import deviations
 from trainkit.config import load_config
 
-BASE = {"model_name_or_path": "m", "dataset": "d", "output_dir": "o", "do_train": True}
+BASE = {"model_name_or_path": "m", "template": "qwen", "dataset": "d", "output_dir": "o", "do_train": True}
 
 
 def named(**keys):
-    return " | ".join(deviations(load_config({**BASE, **keys}), adds_bos=True, pads_with_eos=True, blank_lines=True))
+    return " | ".join(
+        deviations(
+            load_config({**BASE, **keys}), adds_bos=True, pads_with_eos=True, blank_lines=True, openai_rows=False
+        )
+    )
 
 
 def test_an_sft_run_has_nothing_to_name():

@@ -52,12 +52,12 @@ def test_chosen_and_rejected_land_in_the_columns_of_their_pairs(model_folder: Pa
     assert found[:, 2].tolist() == pytest.approx(
         token_logprobs(model, batch, head_only=True).by_row().tolist(), abs=1e-5
     )
-    assert found[:, 1].tolist() == [0.0, 0.0]
+    assert found[:, 1].isnan().all()  # what was not asked for is not known, and never taken for a number
 
 
 def test_the_reference_knows_no_dropout_and_leaves_the_model_training(model_folder: Path) -> None:
     model = adapted(model_folder, dropout=0.5).train()
-    assert torch.equal(measured(model), measured(model))
+    assert torch.equal(measured(model)[:, ::2], measured(model)[:, ::2])
     assert model.training
 
 
@@ -67,16 +67,16 @@ def test_with_the_adapter_off_it_is_the_bare_base(model_folder: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     base = AutoModelForCausalLM.from_pretrained(model_folder)
-    torch.testing.assert_close(bare, measured(base))
-    assert not torch.allclose(bare, measured(model))
+    torch.testing.assert_close(bare, measured(base), equal_nan=True)
+    assert not torch.allclose(bare, measured(model), equal_nan=True)
 
 
-def test_what_is_saved_is_what_is_loaded_and_another_size_is_not(tmp_path: Path) -> None:
+def test_what_is_saved_is_what_is_loaded_and_of_other_data_nothing(tmp_path: Path) -> None:
     logprobs = torch.tensor([[-1.5, -2.5], [-3.5, -4.5]])
-    save_reference(tmp_path, logprobs)
-    assert torch.equal(load_reference(tmp_path, 2), logprobs)  # type: ignore[arg-type]
-    assert load_reference(tmp_path, 3) is None
-    assert load_reference(tmp_path / "elsewhere", 2) is None
+    save_reference(tmp_path, logprobs, "data-base")
+    assert torch.equal(load_reference(tmp_path, "data-base"), logprobs)  # type: ignore[arg-type]
+    assert load_reference(tmp_path, "other") is None
+    assert load_reference(tmp_path / "elsewhere", "data-base") is None
 
 
 def test_a_batch_gets_its_own_columns() -> None:

@@ -45,8 +45,9 @@ class StepPlan:
         return [list(order[i * self.batch_size : (i + 1) * self.batch_size]) for i in range(first, last)]
 
     def epoch_after(self, steps: int) -> float:
-        """How many epochs ``steps`` steps are."""
-        return steps / self.steps_per_epoch
+        """How many epochs ``steps`` steps are, counted in micro-batches as the Trainer counts them."""
+        epochs, rest = divmod(steps, self.steps_per_epoch)
+        return epochs + rest * self.accumulation / self.micro_per_epoch
 
 
 @lru_cache(maxsize=2)

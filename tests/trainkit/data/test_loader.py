@@ -134,6 +134,6 @@ def test_no_micro_batch_is_empty_and_only_the_last_of_an_epoch_is_short(ours: St
             assert sizes == [ours.batch_size] * ours.accumulation
 
 
-def test_epochs_are_counted_in_steps() -> None:
+def test_epochs_are_counted_in_micro_batches_as_the_trainer_does() -> None:
     assert plan(13, 3, 2).epoch_after(3) == 1.0
-    assert plan(13, 3, 2).epoch_after(4) == pytest.approx(4 / 3)
+    assert plan(13, 3, 2).epoch_after(4) == pytest.approx(1 + 2 / 5)
