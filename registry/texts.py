@@ -11,6 +11,11 @@ from registry.records import PreferenceRecord, Record, TextRecord
 from registry.tokenizer import TextEncoder
 
 
+def end_text_of(template: str | None) -> str | None:
+    """What ends a text in place of the tokenizer's own end of sequence: Llama 3 has one for text and one for turns."""
+    return "<|end_of_text|>" if template == "llama3" else None
+
+
 def text_of(record: Record) -> str:
     """The text that pre-training sees of a record: all of a text, the first message of a conversation."""
     if isinstance(record, TextRecord):

@@ -14,7 +14,7 @@ from registry.encode import Encoder, EncodeRules
 from registry.errors import DataError, RowFault
 from registry.records import Record
 from registry.render import Renderer
-from registry.texts import text_of
+from registry.texts import end_text_of, text_of
 from registry.tokenizer import TextEncoder, model_limit, open_tokenizer
 
 BATCH_ROWS = 512  # rows handed to the tokenizer at once
@@ -57,7 +57,7 @@ def measure_rows(
     records = read_records(sources, stage, account)
     if stage == "pt":
         # As training does: its Llama 3 texts end with the base model's end of text.
-        end = "<|end_of_text|>" if template == "llama3" else tokenizer.eos_token
+        end = end_text_of(template) or tokenizer.eos_token
         lengths = measure_texts((record for _, record in records), tokenizer, end, account)
     else:
         lengths = measure_turns(records, tokenizer, renderer, stage, account)

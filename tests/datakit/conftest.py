@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,42 +11,13 @@ import orjson
 import pytest
 
 from datakit.cli import main
-from registry.atomic import TEMPORARY_MARK
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What one command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """The one object on stdout."""
-        return json.loads(self.out)
+from tests.console import Ran, console
 
 
 @pytest.fixture
 def datakit(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Ran]:
-    """``datakit("convert", "a.csv", "-o", "b.jsonl")`` within ``tmp_path``; no traceback, no temporary file left."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["datakit", *map(str, arguments)])
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main()
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        out, err = capfd.readouterr()
-        assert "Traceback" not in err + out
-        assert [p for p in tmp_path.rglob("*") if TEMPORARY_MARK in p.name] == []
-        return Ran(int(end.value.code or 0), out, err)
-
-    return run
+    """``datakit(VERB, …)`` within ``tmp_path``, in this process."""
+    return console("datakit", main, monkeypatch, capfd, tmp_path)
 
 
 @pytest.fixture

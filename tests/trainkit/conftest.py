@@ -7,8 +7,6 @@ import logging
 import multiprocessing
 import os
 import runpy
-import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ import pytest
 import torch
 import yaml
 
-from registry.atomic import TEMPORARY_MARK
+from tests.console import Ran, console
 from trainkit.cli import main
 
 NAMES = ("Ardh", "Belo", "Corran", "Dunmor", "Eilean", "Fidra", "Girdle", "Hestan", "Inch", "Jura", "Killan", "Lismore")
@@ -151,41 +149,10 @@ def config_file(settings: Settings, tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-@dataclass(frozen=True)
-class Ran:
-    """What one command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """The one object on stdout."""
-        return json.loads(self.out)
-
-
 @pytest.fixture
 def trainkit(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Ran]:
-    """``trainkit("run", "run.yaml")`` within ``tmp_path``, in this process: no traceback, no temporary file left."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["trainkit", *map(str, arguments)])
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        capfd.readouterr()
-        try:
-            with pytest.raises(SystemExit) as end:
-                main()
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-        out, err = capfd.readouterr()
-        assert "Traceback" not in err + out
-        assert [p for p in tmp_path.rglob("*") if TEMPORARY_MARK in p.name] == []
-        return Ran(int(end.value.code or 0), out, err)
-
-    return run
+    """``trainkit(VERB, …)`` within ``tmp_path``, in this process."""
+    return console("trainkit", main, monkeypatch, capfd, tmp_path)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from registry.manifest import Ledger
 from registry.records import Record
 from registry.render import Renderer
 from registry.rows import BadRow, read_rows
-from registry.texts import TextRules, encode_texts, text_of
+from registry.texts import TextRules, encode_texts, end_text_of, text_of
 from registry.tokenizer import Tokenizer, open_tokenizer
 from trainkit.config import DataConfig
 
@@ -198,7 +198,7 @@ def _encode_text(
         cutoff_len=data.cutoff_len - 1 if strict and data.packing else data.cutoff_len,
         blocks=data.packing is not False,
         window=data.preprocessing_batch_size if strict else None,
-        end_text="<|end_of_text|>" if data.template == "llama3" else None,
+        end_text=end_text_of(data.template),
         bos_id=tokenizer.bos_id if tokenizer.adds_bos else None,
         strict=strict,
     )
