@@ -115,9 +115,12 @@ def load_examples(
     held_out = [r for name in data.eval_dataset or () for r in _records(entries[name], data.max_samples, found, strict)]
     if data.val_size:
         train, held_out = split_rows(train, data.val_size, seed)
-    encode = _encode_text if stage == "pt" else _encode_turns
-    found.train = list(encode(train, stage, data, tokenizer, renderer, strict, found))
-    found.eval = list(encode(held_out, stage, data, tokenizer, renderer, strict, found))
+    for rows, examples in ((train, found.train), (held_out, found.eval)):
+        if stage == "pt":
+            examples += _encode_text(rows, data, tokenizer, strict, found)
+        else:
+            rules = EncodeRules(data.cutoff_len, data.train_on_prompt, data.mask_history, strict)
+            examples += _encode_turns(rows, Encoder(tokenizer, renderer, rules), found, pairs=stage == "dpo")
     _report(found, data)
     return found
 
@@ -163,18 +166,8 @@ def split_rows(rows: Sequence[T], val_size: float, seed: int) -> tuple[list[T], 
     return [rows[i] for i in order[num_held_out:]], [rows[i] for i in order[:num_held_out]]
 
 
-def _encode_turns(
-    rows: Sequence[Located],
-    stage: str,
-    data: DataConfig,
-    tokenizer: Tokenizer,
-    renderer: Renderer,
-    strict: bool,
-    found: Examples,
-) -> Iterator[AnyExample]:
-    rules = EncodeRules(data.cutoff_len, data.train_on_prompt, data.mask_history, strict)
-    encoder = Encoder(tokenizer, renderer, rules)
-    encode = encoder.preferences if stage == "dpo" else encoder.chats
+def _encode_turns(rows: Sequence[Located], encoder: Encoder, found: Examples, *, pairs: bool) -> Iterator[AnyExample]:
+    encode = encoder.preferences if pairs else encoder.chats
     for batch in batched((r for r in rows if r.record is not None), ENCODE_BATCH):
         for row, example in zip(batch, encode([r.record for r in batch]), strict=True):  # type: ignore[arg-type]
             if isinstance(example, RowFault):
@@ -185,16 +178,10 @@ def _encode_turns(
 
 
 def _encode_text(
-    rows: Sequence[Located],
-    stage: str,
-    data: DataConfig,
-    tokenizer: Tokenizer,
-    renderer: Renderer,
-    strict: bool,
-    found: Examples,
+    rows: Sequence[Located], data: DataConfig, tokenizer: Tokenizer, strict: bool, found: Examples
 ) -> Iterator[Example]:
     rules = TextRules(
-        # With packing written out, theirs lowers the cutoff by one first, also where nothing needs it (4.3).
+        # With packing written out, theirs lowers the cutoff by one first, also where nothing needs it.
         cutoff_len=data.cutoff_len - 1 if strict and data.packing else data.cutoff_len,
         blocks=data.packing is not False,
         window=data.preprocessing_batch_size if strict else None,
