@@ -20,7 +20,6 @@ log = logging.getLogger("tunekit")
 class _State:
     """Options given before or after the verb, the same for all of them."""
 
-    quiet = False
     debug = False
 
 
@@ -119,7 +118,6 @@ def complain(text: str) -> None:
 
 def set_up_logging(quiet: bool) -> None:
     """Send the log of all packages to stderr: warnings only when ``quiet``."""
-    _State.quiet = quiet
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Plain())
     log.handlers[:] = [handler]

@@ -35,11 +35,10 @@ RESULT_FILES = (
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a run may do with its folder: go on from ``checkpoint``, or begin; ``unfinished`` is the record found."""
+    """What a run may do with its folder: go on from ``checkpoint``, or begin."""
 
     folder: Path
     checkpoint: Checkpoint | None
-    unfinished: dict[str, Any] | None
 
 
 @contextmanager
@@ -84,21 +83,15 @@ def claim_folder(config: RunConfig, *, fresh: bool) -> Claim:
             )
         if held and not config.overwrite_output_dir and named.path.parent.resolve() != folder.resolve():
             raise _not_empty(folder, held)
-        return Claim(folder, named, None)
+        return Claim(folder, named)
     record = read_record(folder)
     may_overwrite = fresh or config.overwrite_output_dir
     if record and record["status"] == "running" and record["fingerprint"] == config.fingerprint() and not fresh:
         checkpoint = newest_checkpoint(folder)
-        kept = [p for p in list_checkpoints(folder) if is_whole(p)]
-        if checkpoint is None and kept:
-            raise UsageError(
-                "the unfinished run here kept models only (save_only_model), so it cannot be gone on with",
-                where=str(folder),
-                mend=f"Keep what you need of {kept[0].name}, then add --fresh to start over: it removes them.",
-            )
         if checkpoint is None:
+            _check_nothing_whole(folder)
             log.info("an unfinished run of this config is here, without a whole checkpoint; it starts over")
-        return Claim(folder, checkpoint, record)
+        return Claim(folder, checkpoint)
     if config.resume_from_checkpoint is True and not fresh:
         raise UsageError("there is no checkpoint of this config to go on from", where=str(folder))
     if not held or may_overwrite:
@@ -109,7 +102,7 @@ def claim_folder(config: RunConfig, *, fresh: bool) -> Claim:
                 where=str(folder),
                 mend="Keep what you need of them, then add --fresh to start over: it removes them.",
             )
-        return Claim(folder, None, None)
+        return Claim(folder, None)
     if record is None:
         raise _not_empty(folder, held)
     if record["fingerprint"] == config.fingerprint():
@@ -140,6 +133,17 @@ def _check_nothing_needed(config: RunConfig, folder: Path) -> None:
                 where=str(folder),
                 mend="Choose another output_dir.",
             )
+
+
+def _check_nothing_whole(folder: Path) -> None:
+    """Raise ``UsageError`` where starting over would remove whole checkpoints that merely cannot be gone on with."""
+    whole = next((p for p in list_checkpoints(folder) if is_whole(p)), None)
+    if whole is not None:
+        raise UsageError(
+            "the unfinished run here kept models only (save_only_model), so it cannot be gone on with",
+            where=str(folder),
+            mend=f"Keep what you need of {whole.name}, then add --fresh to start over: it removes them.",
+        )
 
 
 def _not_empty(folder: Path, held: list[str]) -> UsageError:
@@ -178,7 +182,7 @@ def begin(claim: Claim, config: RunConfig, digest: str, total_steps: int) -> Non
     claim.folder.mkdir(parents=True, exist_ok=True)
     for path in list_checkpoints(claim.folder):
         if claim.checkpoint is None or (path != claim.checkpoint.path and step_of(path) > claim.checkpoint.step):
-            shutil.rmtree(path)  # another run's, or newer ones that are not whole
+            shutil.rmtree(path)  # another run's, or later than where this one goes on
     if claim.checkpoint is None:
         for name in (*RESULT_FILES, *(p.name for p in claim.folder.glob("training_*.png"))):
             (claim.folder / name).unlink(missing_ok=True)
