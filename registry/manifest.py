@@ -52,10 +52,10 @@ class Ledger:
     def num_rejected(self) -> int:
         return self.rejected.total()
 
-    def read(self, file: str) -> None:
-        """One more row was read from ``file``."""
-        self.rows_in += 1
-        self.by_file[file] += 1
+    def read(self, file: str, count: int = 1) -> None:
+        """``count`` more rows were read from ``file``."""
+        self.rows_in += count
+        self.by_file[file] += count
 
     def check(self) -> None:
         """Raise ``AssertionError`` where a row went missing: that is a fault of ours, never of the data."""

@@ -11,11 +11,10 @@ from pathlib import Path
 from registry.datasets import DatasetEntry, find_entry
 from registry.errors import Faults, UsageError, nearest
 from registry.sources import expand_sources
+from registry.stages import KINDS
 from registry.templates import load_template
 from trainkit.config import DataConfig, RunConfig
 
-# stage → the kind of record it trains on, and what to say of others
-STAGE_KINDS = {"pt": ("text", "chat"), "sft": ("chat",), "dpo": ("preference",)}
 STAGES_FOR = {"text": "pt", "chat": "sft", "preference": "dpo", "feedback": "kto, which is not built yet"}
 
 
@@ -107,14 +106,14 @@ def _check_datasets(stage: str, data: DataConfig, faults: list[str]) -> dict[str
             continue
         entries[name] = entry
         kind = entry.layout.kind
-        if kind not in STAGE_KINDS.get(stage, (kind,)):
+        if kind not in KINDS.get(stage, (kind,)):
             words = {
                 "text": "plain text",
                 "chat": "chat rows",
                 "preference": "preference pairs",
                 "feedback": "judged answers",
             }
-            wanted = " or ".join(words[k] for k in STAGE_KINDS[stage])
+            wanted = " or ".join(words[k] for k in KINDS[stage][:1])
             faults.append(
                 f'dataset "{name}" holds {words[kind]}, and stage {stage} trains on {wanted}\n'
                 f"Set stage: {STAGES_FOR[kind]}, or choose another dataset."

@@ -7,13 +7,13 @@ from typing import Any
 
 from datakit.options import pairs
 from datakit.pipeline.steps import OPTIONS, REQUIRED
-from datakit.stats.read import KIND_OF_STAGE
 from registry.datasets import FORMATTINGS
 from registry.errors import UsageError, did_you_mean
 from registry.formats import LAYOUTS, WRITERS
+from registry.stages import KINDS
 from registry.templates import template_names
 
-STAGES = (*KIND_OF_STAGE, "kto")
+STAGES = tuple(KINDS)
 
 
 class _Wrong(Exception):

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from datakit.stats.lengths import Lengths
-from datakit.stats.read import KIND_OF_STAGE, Account, check_stage, read_records, sources_of
+from datakit.stats.read import Account, read_records, sources_of
 from registry.batches import batched
 from registry.encode import Encoder, EncodeRules
 from registry.errors import DataError, RowFault
 from registry.records import Record
 from registry.render import Renderer
+from registry.stages import KINDS, check_stage
 from registry.texts import end_text_of, text_of
 from registry.tokenizer import TextEncoder, model_limit, open_tokenizer
 
@@ -80,7 +81,7 @@ def measure_turns(
     """Lengths of chats or preferences, each given with where it stands; what no cutoff could train is rejected."""
     encoder = Encoder(tokenizer, renderer, EncodeRules())
     ends_once = renderer.efficient_eos and tokenizer.eos_id is not None
-    lengths = Lengths(str(KIND_OF_STAGE[stage]), num_end=int(ends_once))
+    lengths = Lengths(KINDS[stage][0], num_end=int(ends_once))
     for batch in batched(records, BATCH_ROWS):
         for (where, _), turns in zip(batch, encoder.lengths([record for _, record in batch]), strict=True):
             if isinstance(turns, RowFault):

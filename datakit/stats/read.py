@@ -12,17 +12,15 @@ from datakit.layout import peek, resolve_layout
 from datakit.summary import with_progress
 from datakit.write import family
 from registry.datasets import Layout, find_entry
-from registry.errors import RowFault, UsageError, did_you_mean
+from registry.errors import RowFault, UsageError
 from registry.formats import READERS
 from registry.manifest import Ledger
 from registry.records import Record
 from registry.rows import BadRow, Row, read_rows
+from registry.stages import check_suits
 
 log = logging.getLogger("tunekit")
 
-# stage -> the kind of record it trains on; None: any, of which the text is taken
-KIND_OF_STAGE = {"pt": None, "sft": "chat", "rm": "preference", "dpo": "preference"}
-STAGE_OF_KIND = {"text": "pt", "chat": "sft", "preference": "dpo"}
 SHOWN = 5  # rejected rows that are named one by one
 
 
@@ -46,17 +44,6 @@ class Account:
         self.ledger.rejected[family(fault.field, fault.reason)] += 1
         if len(self.examples) < SHOWN:
             self.examples.append(f"{where}, {fault}" if fault.field else f"{where}: {fault.reason}")
-
-
-def check_stage(stage: str) -> None:
-    """Raise ``UsageError`` for a stage that has no lengths of its own here."""
-    if stage not in KIND_OF_STAGE:
-        hint = did_you_mean(stage, KIND_OF_STAGE)
-        raise UsageError(
-            f'stage "{stage}" cannot be measured',
-            where="--stage",
-            mend=f"{hint} Known: {', '.join(KIND_OF_STAGE)}.".lstrip(),
-        )
 
 
 def sources_of(src: Sequence[str], dataset: str | None, dataset_dir: Path) -> list[Source]:
@@ -86,7 +73,7 @@ def read_records(sources: Sequence[Source], stage: str, account: Account) -> Ite
         head, rows = peek(read_rows(source.files))
         layout = source.layout or resolve_layout("auto", {}, head)
         if layout is not None:
-            _check_kind(layout, stage, ", ".join(source.files))
+            check_suits(layout.kind, stage, ", ".join(source.files))
         with closing(with_progress(rows, "measuring")) as passing:
             for row in passing:
                 account.ledger.read(row.file)
@@ -102,14 +89,3 @@ def _record(row: Row | BadRow, layout: Layout | None) -> Record:
     if isinstance(row, BadRow) or layout is None:
         raise RowFault("", row.reason if isinstance(row, BadRow) else "no known format")
     return READERS[layout.formatting](row.data, layout)
-
-
-def _check_kind(layout: Layout, stage: str, where: str) -> None:
-    wanted = KIND_OF_STAGE[stage]
-    if wanted and layout.kind != wanted:
-        better = STAGE_OF_KIND.get(layout.kind)
-        raise UsageError(
-            f"these are {layout.kind} rows, but --stage {stage} trains on {wanted} rows",
-            where=where,
-            mend=f"Measure them with --stage {better}." if better else None,
-        )

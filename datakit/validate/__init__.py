@@ -21,15 +21,8 @@ from registry.formats import LAYOUTS, READERS
 from registry.records import PreferenceRecord, Record, TextRecord
 from registry.rows import BadRow, Row, read_rows
 from registry.sources import expand_sources
+from registry.stages import check_stage, check_suits
 
-# stage of training -> the kind of records it learns from
-KIND_FOR = {"pt": "text", "sft": "chat", "rm": "preference", "dpo": "preference", "kto": "feedback"}
-FORMATS_OF = {
-    "text": "text rows (a column text)",
-    "chat": "alpaca, sharegpt or openai rows",
-    "preference": "rows with chosen and rejected",
-    "feedback": "rows with a true-or-false kto_tag",
-}
 _INDEX = re.compile(r"messages\[(\d+)\]")
 
 
@@ -56,11 +49,12 @@ def validate_rows(
     if str(clean) == STDOUT:
         raise UsageError("the report goes to stdout, so the clean rows need a file", where="--clean")
     files = expand_sources(src)
-    _check_stage(stage)
+    if stage is not None:
+        check_stage(stage)
     head, rows = peek(read_rows(files), format_name)
     layout = resolve_layout(format_name, mapping, head)
     if layout is not None and stage is not None:
-        _check_suits(layout, stage, ", ".join(files))
+        check_suits(layout.kind, stage, ", ".join(files))
     watch, report = ColumnWatch.of(mapping), Report()
     dotted = [column for column in mapping.values() if "." in column]
     with open_sink(clean, rejects, files) as sink, closing(with_progress(rows, "checking")) as passing:
@@ -130,22 +124,3 @@ def _judge(row: Row, faults: list[Fault], sink: Sink, report: Report) -> None:
         sink.reject(row, worst.field, worst.reason)
     elif faults:
         report.num_warned_rows += 1
-
-
-def _check_stage(stage: str | None) -> None:
-    if stage is not None and stage not in KIND_FOR:
-        mend = f"{did_you_mean(stage, KIND_FOR)} Known: {', '.join(KIND_FOR)}.".lstrip()
-        raise UsageError(f'unknown stage "{stage}"', where="--stage", mend=mend)
-
-
-def _check_suits(layout: Layout, stage: str, where: str) -> None:
-    """Refuse rows as a whole that a stage cannot learn from: all of them would fail, each with the same words."""
-    if layout.kind == KIND_FOR[stage]:
-        return
-    suiting = [name for name, kind in KIND_FOR.items() if kind == layout.kind]
-    raise UsageError(
-        f"these are {layout.kind} rows ({FORMATS_OF[layout.kind]}), and stage {stage} learns from {KIND_FOR[stage]} rows"
-        f" ({FORMATS_OF[KIND_FOR[stage]]})",
-        where=where,
-        mend=f"They suit --stage {' or '.join(suiting)}. Is a --map or --format missing, or another file meant?",
-    )

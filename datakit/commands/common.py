@@ -1,0 +1,19 @@
+"""Options that several commands share, spelled once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Src = Annotated[list[str], typer.Argument(help="Files, folders, globs, or - for JSONL on stdin.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors on stderr.")]
+Map = Annotated[
+    list[str] | None, typer.Option("--map", help="FIELD=COLUMN: which column plays which part. Repeatable.")
+]
+Fill = Annotated[
+    list[str] | None, typer.Option("--fill", help="NAME=VALUE: what to put for {{NAME}} in the rows. Repeatable.")
+]
+Rejects = Annotated[Path | None, typer.Option("--rejects", help="Where rejected rows go. [default: beside the output]")]

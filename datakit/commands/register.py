@@ -1,0 +1,40 @@
+"""The command line of `datakit register`: its options, the one call, and what is printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from datakit.commands.common import Json, Quiet
+from registry.command import set_up_logging
+
+
+def register(
+    src: Annotated[Path, typer.Argument(help="The file or folder that holds the rows.", show_default=False)],
+    name: Annotated[str, typer.Option("--name", help="The name it gets in dataset_info.json.", show_default=False)],
+    dataset_dir: Annotated[Path, typer.Option("--dataset-dir", help="Folder of dataset_info.json.")] = Path("data"),
+    columns: Annotated[
+        list[str] | None, typer.Option("--columns", help="PART=COLUMN, e.g. prompt=question. Repeatable.")
+    ] = None,
+    tags: Annotated[list[str] | None, typer.Option("--tags", help="TAG=NAME, e.g. role_tag=role. Repeatable.")] = None,
+    formatting: Annotated[
+        str | None, typer.Option("--formatting", help="alpaca, sharegpt or openai. [default: as the rows look]")
+    ] = None,
+    ranking: Annotated[bool, typer.Option("--ranking", help="The rows are preference pairs.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an entry of the same name.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Enter a file into dataset_info.json, checked against its own rows first."""
+    set_up_logging(quiet)
+    from datakit.options import pairs
+    from datakit.register import register_dataset
+    from datakit.summary import finish
+
+    outcome = register_dataset(
+        src, name, dataset_dir, columns=pairs(columns, "--columns"), tags=pairs(tags, "--tags"),
+        formatting=formatting, ranking=ranking, replace=replace,
+    )  # fmt: skip
+    finish(outcome, json=json, quiet=quiet)
