@@ -1,36 +1,53 @@
-"""Rows of any container and format into another: renamed and filled in, or through records into a training format."""
+"""Rows of any container and format into another, each one written, rejected with its reason, or left out as asked."""
 
 from __future__ import annotations
 
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from datakit.layout import AUTO, ColumnWatch, describe_format, lookup, peek, reach, resolve_layout, used_columns
+from datakit.columns import ColumnPlan, pass_columns, plan_columns
+from datakit.layout import (
+    AUTO,
+    ColumnWatch,
+    describe_format,
+    lookup,
+    peek,
+    resolve_conversations,
+    resolve_layout,
+    used_columns,
+)
+from datakit.left_out import LeftOut
 from datakit.outcome import Outcome
+from datakit.recast import KEEP, PLACEHOLDER, Recasting, check_formats, keeping, reading_calls, recasting
+from datakit.shuffle import Shuffle
 from datakit.summary import with_progress
+from datakit.typed import BatchShuffle, TypedPlan, pass_typed, plan_typed
+from datakit.values import encode_row
+from datakit.where import Where, parse_where
+from datakit.where.condition import CONDITION
+from datakit.where.values import Fault
 from datakit.write import STDOUT, Sink, open_sink
+from registry.columnar import is_columnar
 from registry.datasets import Layout
-from registry.errors import RowFault, UsageError, did_you_mean
-from registry.formats import LAYOUTS, READERS, WRITERS
-from registry.formats.fields import optional_text
+from registry.errors import RowFault
+from registry.formats import WRITERS
 from registry.rows import BadRow, Row, read_rows
 from registry.sources import expand_sources
 
 log = logging.getLogger("tunekit")
 
-KEEP = "keep"
-Change = Callable[[Row], Mapping[str, Any]]
-_PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_][\w.-]*)\s*\}\}")
-_PLACEHOLDER_BYTES = re.compile(_PLACEHOLDER.pattern.encode())
+DEFAULT_SEED = 42
+LIMIT = "--limit"  # what rows are left out by, as the books name it
 MOST_PLACEHOLDERS = 5  # names listed in the warning
-_MESSAGE_KEYS = ("tool_calls", "tool_call_id")
+_JUDGED_ROWS = 256  # rows that --where looks at together
+_PLACEHOLDER_BYTES = re.compile(PLACEHOLDER.pattern.encode())
 _MISSING = object()
 
 
@@ -40,160 +57,228 @@ def convert_rows(
     *,
     from_format: str = AUTO,
     to_format: str = KEEP,
+    shape: str = AUTO,
     mapping: Mapping[str, str] | None = None,
     fill: Mapping[str, str] | None = None,
+    where: str | None = None,
     limit: int | None = None,
-    rejects: Path | None = None,
+    shuffle: bool = False,
+    seed: int = DEFAULT_SEED,
+    shard_rows: int | None = None,
+    rejects: str | Path | None = None,
     strict: bool = False,
 ) -> Outcome:
     """Write the rows of ``src`` to ``out`` in ``to_format``; rows that cannot be become rejects, with their reason.
 
     ``mapping`` renames columns for ``keep`` (new name → column) and tells the parts of a row for the formats
-    (part → column). ``fill`` replaces ``{{name}}`` in every text. ``limit`` counts rows read. The exit code is 1
-    where no row is left, or any was rejected under ``strict``.
-    Raises ``UsageError`` for what is wrong as a whole: sources, formats, mapped columns that no row has.
+    (part → column). ``fill`` replaces ``{{name}}`` in every text. ``where`` takes the rows that match (see
+    ``docs/formats.md``), ``limit`` the first so many of them, or with ``shuffle`` a uniform sample of what is written.
+    ``shape`` is the format whose columns preference and kto rows take, ``shard_rows`` the rows of each file where
+    ``out`` is to be many. The exit code is 1 where rows were rejected and none is left, or any was under ``strict``.
+    Raises ``UsageError`` for what is wrong as a whole: sources, formats, conditions, columns that no row has.
     """
     mapping, fill = dict(mapping or {}), dict(fill or {})
-    _check_formats(from_format, to_format)
+    check_formats(from_format, to_format, shape)
+    condition = parse_where(where) if where is not None else None
     files = expand_sources(src)
     head, rows = peek(read_rows(files), AUTO if to_format != KEEP else KEEP)
-    layout = resolve_layout(from_format, mapping, head) if to_format != KEEP else None
-    left_out = LeftOut(layout, mapping) if layout else None
-    change = _change_of(layout, to_format, mapping, fill)
+    layout = _layout(from_format, mapping, head) if to_format != KEEP else None
+    change = recasting(layout, to_format, shape, mapping, fill) if layout else keeping(mapping, fill)
     if layout:
         log.info("reading as %s: %s", describe_format(layout), _spelled_parts(layout, head))
-    watch = ColumnWatch.of(mapping)
-    unfilled: Counter[str] = Counter()
-    with open_sink(out, rejects, files) as sink, closing(with_progress(islice(rows, limit), "converting")) as passing:
-        for row in passing:
-            _pass_on(row, sink, change, watch, left_out, unfilled)
-        watch.check(", ".join(files))
-        details = {
-            "format": describe_format(layout) if layout else None,
-            "left_out": left_out.names(watch.met) if left_out else [],
-            "placeholders_left": dict(unfilled.most_common()),
-        }
-        options = {"from": from_format, "to": to_format, "map": mapping, "fill": fill, "limit": limit, "strict": strict}
-        outcome = sink.close_books("convert", options, files, details)
-    _tell(outcome, str(out) == STDOUT)
-    failed = not outcome.rows_out or (strict and outcome.num_rejected)
+    asked = {
+        "from": from_format, "to": to_format, "shape": shape, "map": mapping, "fill": fill, "where": where,
+        "limit": limit, "shuffle": shuffle, "seed": seed if shuffle else None,
+        "shard_rows": shard_rows, "strict": strict,
+    }  # fmt: skip
+    with ExitStack() as stack:
+        sink = stack.enter_context(open_sink(out, rejects, files, shard_rows))
+        passage = Passage(sink, change, mapping, condition, LeftOut(layout, mapping, change.drops) if layout else None)
+        path = _pass_all(passage, files, rows, _plan(files, layout, change, asked, sink), asked, stack)
+        passage.check(", ".join(files))
+        details = {"format": describe_format(layout) if layout else None, "path": path, **passage.details()}
+        outcome = sink.close_books("convert", asked, files, details)
+    hint = f" (--to preference --shape {to_format} keeps both answers)" if "rejected" in change.drops else ""
+    _tell(outcome, to_format, hint if to_format in WRITERS else "", str(out) == STDOUT)
+    failed = outcome.num_rejected and (strict or not outcome.rows_out)
     return replace(outcome, exit_code=1 if failed else 0)
 
 
-def _check_formats(from_format: str, to_format: str) -> None:
-    for flag, name, known in (("--from", from_format, (AUTO, *LAYOUTS)), ("--to", to_format, (KEEP, *WRITERS))):
-        if name not in known:
-            mend = f"{did_you_mean(name, known)} Known: {', '.join(known)}.".lstrip()
-            raise UsageError(f'unknown format "{name}"', where=flag, mend=mend)
+def _layout(from_format: str, mapping: Mapping[str, str], head: Sequence[Row]) -> Layout | None:
+    layout = resolve_conversations(from_format, mapping, head) or resolve_layout(from_format, mapping, head)
+    return reading_calls(layout) if layout else None
 
 
-def _pass_on(
-    row: Row | BadRow, sink: Sink, change: Change, watch: ColumnWatch, left_out: LeftOut | None, unfilled: Counter[str]
-) -> None:
-    """One row on its way: into the output, or among the rejects."""
-    sink.ledger.read(row.file)
-    if isinstance(row, BadRow):
-        sink.reject(row, "", row.reason)
-        return
-    watch.look(row.data)
-    try:
-        line = sink.accept(row, change(row))
-    except RowFault as fault:
-        sink.reject(row, fault.field, fault.reason)
-        return
-    except RecursionError:
-        sink.reject(row, "row", "the row is nested too deep")
-        return
-    if b"{{" in line:
-        unfilled.update(name.decode() for name in _PLACEHOLDER_BYTES.findall(line))
-    if left_out:
-        left_out.look(row.data)
+def _plan(
+    files: Sequence[str], layout: Layout | None, change: Recasting, asked: Mapping[str, Any], sink: Sink
+) -> TypedPlan | ColumnPlan | str:
+    """How whole batches can go; or why only single rows can."""
+    if sink.takes_batches and change.shape is None:
+        return plan_typed(files, asked["map"], asked["fill"])
+    single = next((name for name in ("where", "shuffle", "fill") if asked[name]), None)
+    if single or not sink.takes_lines or not change.is_plain:
+        return f"--{single} looks at each row" if single else "the target takes rows one by one"
+    return plan_columns(files, layout, change.shape or KEEP, asked["map"])
 
 
-def _change_of(layout: Layout | None, to_format: str, mapping: Mapping[str, str], fill: Mapping[str, str]) -> Change:
-    """What happens to each row: filled in first, then renamed or taken through a record."""
-    if layout is not None:
-        reader, writer = READERS[layout.formatting], WRITERS[to_format]
-        dotted = [column for column in mapping.values() if "." in column]
-        same_shape = layout.formatting == to_format == "alpaca" and layout.kind != "text"
-
-        def through_record(row: Row) -> Mapping[str, Any]:
-            data = _filled(row.data, fill) if fill else row.data
-            data = reach(data, dotted) if dotted else data
-            made = writer(reader(data, layout))
-            if same_shape:  # instruction and input need not be joined where both sides keep them apart
-                made["instruction"] = optional_text(data, layout.columns.prompt)
-                made["input"] = optional_text(data, layout.columns.query)
-            return made
-
-        return through_record
-
-    def kept(row: Row) -> Mapping[str, Any]:
-        data = _filled(row.data, fill) if fill else row.data
-        return _renamed(data, mapping, row.where) if mapping else data
-
-    return kept
-
-
-def _renamed(data: Mapping[str, Any], mapping: Mapping[str, str], where: str) -> dict[str, Any]:
-    """``data`` with mapped columns under their new names, in place; what a dotted name reaches is copied out."""
-    new_names: dict[str, list[str]] = {}
-    for name, column in mapping.items():
-        new_names.setdefault(column, []).append(name)
-    row: dict[str, Any] = {}
-    for column, value in data.items():
-        if column in mapping and column not in new_names:
-            raise UsageError(
-                f'"{column}" is there already, so {mapping[column]} cannot get this name',
-                where=where,
-                mend=f"Rename that one too, e.g. --map old_{column}={column}.",
-            )
-        row.update(dict.fromkeys(new_names.get(column, (column,)), value))
-    for column, names in new_names.items():
-        if column not in data and (value := lookup(data, column, _MISSING)) is not _MISSING:
-            row.update(dict.fromkeys(names, value))
-    return row
+def _pass_all(
+    passage: Passage,
+    files: Sequence[str],
+    rows: Iterator[Row | BadRow],
+    plan: TypedPlan | ColumnPlan | str,
+    asked: Mapping[str, Any],
+    stack: ExitStack,
+) -> str:
+    """All rows by ``plan``; which path they took, as the manifest names it."""
+    sink, limit = passage.sink, asked["limit"]
+    mixed = (asked["seed"], sink.scratch, limit) if asked["shuffle"] else None
+    counted = None if mixed else limit  # of mixed rows the sample is taken at the end
+    if isinstance(plan, TypedPlan):
+        mixer = stack.enter_context(BatchShuffle(*mixed)) if mixed else None
+        passage.pass_typed(files, plan, asked["fill"], counted, mixer)
+        return "arrow"
+    if isinstance(plan, ColumnPlan):
+        passage.pass_columns(files, plan, limit)
+        return "columns"
+    if sink.takes_batches and all(map(is_columnar, files)):
+        log.info("values pass through JSON and get types of their own, as %s", plan)
+    passage.pass_rows(rows, counted, stack.enter_context(Shuffle(*mixed)) if mixed else None)
+    return "rows"
 
 
-def _filled(value: Any, fill: Mapping[str, str]) -> Any:
-    """``value`` with ``{{name}}`` replaced in every text, however deep; names that are not given stay."""
-    if isinstance(value, str):
-        return _PLACEHOLDER.sub(lambda m: fill.get(m[1], m[0]), value) if "{{" in value else value
-    if isinstance(value, dict):
-        return {key: _filled(inner, fill) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_filled(inner, fill) for inner in value]
-    return value
+class Passage:
+    """Rows on their way into a sink, and what is noticed of them."""
 
+    def __init__(
+        self,
+        sink: Sink,
+        change: Recasting,
+        mapping: Mapping[str, str],
+        condition: Where | None = None,
+        left_out: LeftOut | None = None,
+    ) -> None:
+        self.sink, self.watch, self.left_out = sink, ColumnWatch.of(mapping), left_out
+        self._change, self._condition = change, condition
+        self._asked = ColumnWatch(set(condition.columns if condition else ()), {})
+        self._unfilled: Counter[str] = Counter()
+        self._mixer: Shuffle | None = None
+        self._write: Callable[[Row, Mapping[str, Any]], bytes] = sink.accept
 
-class LeftOut:
-    """The columns, and keys of messages, that the target format has no place for."""
-
-    def __init__(self, layout: Layout, mapping: Mapping[str, str]) -> None:
-        self._layout = layout
-        self._used = set(used_columns(layout).values())
-        self._partly = {column.split(".")[0] for column in mapping.values() if "." in column}
-        self._of_messages: dict[str, None] = {}
-
-    def look(self, data: Mapping[str, Any]) -> None:
-        """Take note of what one row's messages hold beside role and content."""
-        column = self._layout.columns.messages
-        if self._layout.formatting == "alpaca" or column is None:
+    def pass_rows(self, rows: Iterator[Row | BadRow], limit: int | None = None, mixer: Shuffle | None = None) -> None:
+        """All of ``rows`` that match the condition, at most ``limit`` of them; through ``mixer`` where there is one."""
+        if mixer is not None:
+            self._mixer, self._write = mixer, self._mix
+        matching = self._matching(rows) if self._condition else rows
+        with closing(with_progress(islice(matching, limit), "converting")) as passing:
+            for row in passing:
+                self.pass_row(row)
+        if mixer is None:
             return
-        tags = self._layout.tags
-        known = {tags.role_tag, tags.content_tag, *(_MESSAGE_KEYS if self._layout.formatting == "openai" else ())}
-        turns = lookup(data, column) or ()
-        for turn in turns:
-            if not turn.keys() <= known:
-                self._of_messages.update(dict.fromkeys(f"{column}[].{key}" for key in turn if key not in known))
-            if turn.get("tool_calls") and turn.get(str(tags.content_tag)):
-                self._of_messages[f"{column}[].{tags.content_tag} beside tool_calls"] = None
+        written = self.sink.ledger.rows_out
+        for line in with_progress(mixer.lines(), "writing"):
+            self.sink.accept_lines(line + b"\n", 1)
+            self.see(line)
+        self._enter_unsampled(mixer.taken, written)
 
-    def names(self, columns: Iterable[str]) -> list[str]:
-        """What is left out of rows that had these ``columns``."""
-        whole = [c for c in columns if c not in self._used and c not in self._partly]
-        partly = [f"{c} (all but what is mapped)" for c in columns if c in self._partly and c not in self._used]
-        return [*whole, *partly, *self._of_messages]
+    def pass_typed(
+        self,
+        files: Sequence[str],
+        plan: TypedPlan,
+        fill: Mapping[str, str],
+        limit: int | None,
+        mixer: BatchShuffle | None,
+    ) -> None:
+        """All rows of columnar files with their types, as ``pass_rows``."""
+        self.watch.look(dict.fromkeys((*plan.read.names, *self.watch.wanted)))  # the plan found them all
+        written = self.sink.ledger.rows_out
+        pass_typed(
+            files, plan, self.sink, fill=fill, condition=self._condition, limit=limit, mixer=mixer,
+            asked=self._asked.look, see=self.see,
+        )  # fmt: skip
+        if mixer is not None:
+            self._enter_unsampled(mixer.taken, written)
+
+    def _enter_unsampled(self, taken: int, written_before: int) -> None:
+        if left := taken - (self.sink.ledger.rows_out - written_before):
+            self.sink.ledger.filtered[LIMIT] += left
+
+    def pass_columns(self, files: Sequence[str], plan: ColumnPlan, limit: int | None) -> None:
+        """All rows of columnar files by ``plan``, at most ``limit`` of them; those it cannot spell one by one."""
+        self.watch.look(dict.fromkeys(plan.columns))
+        pass_columns(
+            files, plan, self.sink, row_by_row=self.pass_row, see=self.see, limit=limit, doing="converting",
+            count=self.left_out.add_column if self.left_out else lambda *_: None,
+        )  # fmt: skip
+
+    def pass_row(self, row: Row | BadRow) -> None:
+        """One row: into the output, or among the rejects."""
+        sink = self.sink
+        sink.ledger.read(row.file)
+        if isinstance(row, BadRow):
+            sink.reject(row, "", row.reason)
+            return
+        self.watch.look(row.data)
+        if self._asked.wanted:
+            self._asked.look(row.data)
+        try:
+            made = self._change.make(row)
+            for data in made:
+                line = self._write(row, data)
+                if b"{{" in line:
+                    self.see(line)
+        except RowFault as fault:
+            sink.reject(row, fault.field, fault.reason)
+            return
+        except RecursionError:
+            sink.reject(row, "row", "the row is nested too deep")
+            return
+        sink.ledger.added += len(made) - 1
+        if self.left_out:
+            self.left_out.look(row.data)
+
+    def see(self, lines: bytes) -> None:
+        """Count the placeholders that are left in lines of JSON."""
+        if b"{{" in lines:
+            self._unfilled.update(name.decode() for name in _PLACEHOLDER_BYTES.findall(lines))
+
+    def check(self, where: str) -> None:
+        """Raise ``UsageError`` for columns asked for that no row had."""
+        self.watch.check(where)
+        quoted = self._condition.quoted if self._condition else frozenset()
+        hint = "Text is written in single quotes: 'like this'. " if self._asked.wanted & quoted else ""
+        self._asked.check(where, CONDITION, hint)
+
+    def details(self) -> dict[str, Any]:
+        """What the manifest tells beside the ledger."""
+        return {
+            "left_out": dict(self.left_out.counts.most_common()) if self.left_out else {},
+            "placeholders_left": dict(self._unfilled.most_common()),
+        }
+
+    def _mix(self, row: Row, data: Mapping[str, Any]) -> bytes:
+        """As ``Sink.accept``, into the mixer; which lines are written is only known when all are in it."""
+        assert self._mixer is not None
+        self._mixer.add(encode_row(data, self.sink.changes))
+        return b""
+
+    def _matching(self, rows: Iterator[Row | BadRow]) -> Iterator[Row | BadRow]:
+        """The rows that match, and those that cannot be read; the others are entered into the ledger here."""
+        assert self._condition is not None
+        while batch := list(islice(rows, _JUDGED_ROWS)):
+            verdicts = iter(self._condition.judge([row.data for row in batch if isinstance(row, Row)]))
+            for row in batch:
+                verdict = True if isinstance(row, BadRow) else next(verdicts)
+                if verdict is True or isinstance(row, BadRow):
+                    yield row
+                    continue
+                self.sink.ledger.read(row.file)
+                self.watch.look(row.data)
+                if self._asked.wanted:
+                    self._asked.look(row.data)
+                if isinstance(verdict, Fault):
+                    self.sink.reject(row, CONDITION, verdict.reason)
+                else:
+                    self.sink.ledger.filtered[CONDITION] += 1
 
 
 def _spelled_parts(layout: Layout, head: Iterable[Row]) -> str:
@@ -206,10 +291,12 @@ def _spelled_parts(layout: Layout, head: Iterable[Row]) -> str:
     return ", ".join(there)
 
 
-def _tell(outcome: Outcome, to_stdout: bool) -> None:
+def _tell(outcome: Outcome, to_format: str, hint: str, to_stdout: bool) -> None:
     """Everything that a reader of the output alone would not see."""
-    if outcome.details["left_out"]:
-        log.info("left out, as the format has no place for it: %s", ", ".join(outcome.details["left_out"]))
+    left_out = outcome.details["left_out"]
+    if left_out:
+        names = ", ".join(f"{name} ×{count:,}" for name, count in left_out.items())
+        log.info("left out, as %s has no place for it: %s%s", to_format, names, hint)
     unfilled = list(outcome.details["placeholders_left"].items())
     if unfilled:
         names = ", ".join(f"{{{{{name}}}}} ×{count:,}" for name, count in unfilled[:MOST_PLACEHOLDERS])
@@ -217,5 +304,10 @@ def _tell(outcome: Outcome, to_stdout: bool) -> None:
         log.warning("placeholders are left unfilled: %s%s. Fill them with --fill NAME=VALUE.", names, more)
     if to_stdout and outcome.num_rejected and not outcome.rejects_file:
         log.warning("rejected rows are not kept, as rows go to stdout; --rejects FILE keeps them")
-    if not outcome.rows_out:
-        log.error("no row is left: every one was rejected")
+    if outcome.rows_out:
+        return
+    if outcome.num_rejected:
+        rest = "every one was rejected" if not outcome.filtered else "those that match --where were rejected"
+        log.error("no row is left: %s", rest)
+    else:
+        log.warning("no row matches --where, so the output is empty")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import chain
@@ -10,12 +11,13 @@ from typing import Any
 
 from registry.datasets import COLUMN_KEYS, OPENAI_TAGS, Columns, Layout, Tags
 from registry.errors import UsageError, did_you_mean, nearest
-from registry.formats import LAYOUTS, columns, detect, layout_named, undetected
+from registry.formats import LAYOUTS, columns, detect, layout_named, trl, undetected
 from registry.rows import BadRow, Row
 
 log = logging.getLogger("tunekit")
 
 AUTO = "auto"
+MOST_NAMES = 50  # columns listed in an error
 HEAD_ROWS = 100  # readable rows looked at before rows are said to be of no known format
 # Our names for parts beside LLaMA-Factory's column keys.
 ALIASES = {
@@ -29,6 +31,14 @@ PARTS = tuple(dict.fromkeys((*ALIASES, *(key for key in COLUMN_KEYS if key not i
 _SIDE_BY_SIDE = frozenset({"prompt", "query", "response", "history"})
 # Parts that a row may leave out, so that the first rows alone cannot tell whether the data has them.
 _OPTIONAL = {"query": "input", "history": "history", "system": "system", "tools": "tools"}
+# --from -> kinds of records that rows of whole conversations may then be
+_KINDS_OF_CONVERSATIONS = {
+    AUTO: ("chat", "preference", "feedback"),
+    "openai": ("chat",),
+    "preference": ("preference",),
+    "kto": ("feedback",),
+}
+_PARTS_OF_CONVERSATIONS = {"prompt", "messages", "response", "chosen", "rejected", "kto_tag", "system", "tools"}
 
 
 def peek(rows: Iterator[Row | BadRow], format_name: str = AUTO) -> tuple[list[Row], Iterator[Row | BadRow]]:
@@ -66,6 +76,21 @@ def resolve_layout(
     if base is None and head:
         raise undetected(head[0].data, head[0].where)
     return base
+
+
+def resolve_conversations(format_name: str, mapping: Mapping[str, str], head: Sequence[Row]) -> Layout | None:
+    """The layout of rows with whole conversations in chosen and rejected (see ``registry.formats.trl``), else None."""
+    wanted = _mapped_parts(mapping, "--map")
+    kind = _KINDS_OF_CONVERSATIONS.get(format_name)
+    other = not wanted.keys() <= _PARTS_OF_CONVERSATIONS or {"prompt", "messages"} <= wanted.keys()
+    if kind is None or other or "text" in mapping:
+        return None
+    parts = {"prompt" if part == "messages" else part: column for part, column in wanted.items()}
+    for row in head:
+        seen = trl.layout_of(reach(row.data, parts.values()), parts)
+        if seen is not None:
+            return seen if seen.kind in kind else None
+    return None
 
 
 def _named(name: str, head: Sequence[Row], wanted: Mapping[str, str]) -> Layout:
@@ -189,7 +214,9 @@ def key_columns(layout: Layout) -> dict[str, str]:
 
 def used_columns(layout: Layout) -> dict[str, str]:
     """The columns that reading a row by ``layout`` looks at, by part."""
-    if layout.formatting != "alpaca":
+    if layout.formatting == trl.FORMATTING:
+        skipped = frozenset({"prompt"})
+    elif layout.formatting != "alpaca":
         skipped = _SIDE_BY_SIDE
     elif layout.kind == "text":
         skipped = frozenset(COLUMN_KEYS) - {"prompt"}
@@ -205,17 +232,29 @@ def describe_format(layout: Layout) -> str:
 
 
 _MISSING = object()
+_INDEX = re.compile(r"-?[0-9]{1,9}")
 
 
-def lookup(data: Mapping[str, Any], name: str, default: Any = None) -> Any:
-    """The value of a column; ``a.b`` reaches into the object ``a`` where no column is called ``a.b`` itself."""
+def lookup(data: Mapping[str, Any], name: str, default: Any = None, *, steps: Sequence[str] | None = None) -> Any:
+    """The value of a column. ``a.b`` reaches into the object ``a``, ``a.0`` and ``a.-1`` into the list ``a``, where no
+    column is called that itself. ``steps`` are those of ``name`` where keys have dots in them.
+    """
     if name in data:
         return data[name]
-    value: Any = data
-    for part in name.split("."):
-        if not isinstance(value, Mapping) or part not in value:
+    return follow(data, steps or name.split("."), default) if "." in name else default
+
+
+def follow(value: Any, steps: Iterable[str], default: Any = None) -> Any:
+    """What ``steps`` lead to from ``value``: keys of objects, and indexes of lists (from the end where negative)."""
+    for step in steps:
+        if isinstance(value, Mapping):
+            if step not in value:
+                return default
+            value = value[step]
+        elif isinstance(value, list) and _INDEX.fullmatch(step) and -len(value) <= int(step) < len(value):
+            value = value[int(step)]
+        else:
             return default
-        value = value[part]
     return value
 
 
@@ -237,17 +276,24 @@ class ColumnWatch:
         if self.wanted:
             self.wanted -= {name for name in self.wanted if lookup(data, name, _MISSING) is not _MISSING}
 
-    def check(self, where: str, flag: str = "--map") -> None:
-        """Raise ``UsageError`` with the columns there are and the nearest one, where a mapped column was never met."""
+    def check(self, where: str, flag: str = "--map", hint: str = "") -> None:
+        """Raise ``UsageError`` with the columns there are and the nearest one, where one asked for was never met."""
         if self.wanted and self.met:
             name = min(self.wanted)
             close = nearest(name, self.met)
-            hint = f"Nearest: {', '.join(close)}. " if close else ""
+            hint += f"Nearest: {', '.join(close)}. " if close else ""
             raise UsageError(
                 f'{flag} names the column "{name}", and no row has it',
                 where=where,
-                mend=f"{hint}Columns: {', '.join(self.met)}.",
+                mend=f"{hint}Columns: {_listed(self.met)}.",
             )
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Names for an error; of very many, the first."""
+    shown = list(names)
+    more = f" and {len(shown) - MOST_NAMES:,} more" if len(shown) > MOST_NAMES else ""
+    return ", ".join(shown[:MOST_NAMES]) + more
 
 
 def reach(data: Mapping[str, Any], names: Iterable[str]) -> Mapping[str, Any]:

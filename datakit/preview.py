@@ -59,25 +59,26 @@ def show_rows(
     With a template (given, or the model's own) as rendered text, else as turns; with a model also token counts.
     Raises ``UsageError`` for what is neither a file nor a defined dataset, unknown templates and unusable models.
     """
-    tokenizer, renderer = _open(model, template)
+    tokenizer, renderer = open_renderer(model, template)
     sources, layout = _find(src_or_name, dataset_dir)
     rows = read_rows(sources)
     if layout is None:
         head, rows = peek(rows)
         layout = resolve_layout("auto", {}, head)
-    shown = [_show(row, layout, renderer, tokenizer) for row in islice(rows, n)]
+    shown = [show_row(row, layout, renderer, tokenizer) for row in islice(rows, n)]
     if json:
         found = describe_format(layout) if layout else None
         print_json(
-            {"source": sources[0], "format": found, "template": template, "rows": [_as_json(row) for row in shown]}
+            {"source": sources[0], "format": found, "template": template, "rows": [row_as_json(row) for row in shown]}
         )
         return
     say(_legend(renderer is not None, in_colour()))
     for row in shown:
-        say("\n" + _as_text(row, in_colour()))
+        say("\n" + row_as_text(row, in_colour()))
 
 
-def _open(model: Path | None, template: str | None) -> tuple[Tokenizer | None, Renderer | None]:
+def open_renderer(model: Path | None, template: str | None) -> tuple[Tokenizer | None, Renderer | None]:
+    """What rows are to be rendered with: a model's tokenizer and template, a template alone, or nothing at all."""
     if model is not None:
         return open_tokenizer(model, template)
     return None, SlotRenderer(load_template(template)) if template is not None else None
@@ -96,10 +97,11 @@ def _find(src_or_name: str, dataset_dir: Path) -> tuple[list[str], Layout | None
     entry = find_entry(src_or_name, dataset_dir)
     for warning in entry.warnings:
         log.warning("%s: %s", entry.name, warning)
-    return [str(entry.path)], entry.layout
+    return entry.sources, entry.layout
 
 
-def _show(row: Row | BadRow, layout: Layout | None, renderer: Renderer | None, tokenizer: Tokenizer | None) -> Shown:
+def show_row(row: Row | BadRow, layout: Layout | None, renderer: Renderer | None, tokenizer: Tokenizer | None) -> Shown:
+    """One row as previewed."""
     if isinstance(row, BadRow) or layout is None:
         return Shown(
             row.file, row.number, "unreadable", {}, fault=row.reason if isinstance(row, BadRow) else "no format"
@@ -210,7 +212,8 @@ def _legend(rendered: bool, colour: bool) -> str:
     return f"What is trained is {mark}; {'the rest is' if rendered else 'the rest, shown turn by turn, is'} only read."
 
 
-def _as_text(shown: Shown, colour: bool) -> str:
+def row_as_text(shown: Shown, colour: bool) -> str:
+    """As people read it: a head line, then each part with its tokens counted."""
     head = f"--- {shown.file}, row {shown.row}: {shown.kind}{f', {shown.note}' if shown.note else ''}"
     if shown.fault:
         return f"{head}\n    not usable: {visible(shown.fault)}"
@@ -234,7 +237,7 @@ def _indented(text: str) -> str:
     return "\n".join(f"    {line}" for line in text.split("\n"))
 
 
-def _as_json(shown: Shown) -> dict[str, Any]:
+def row_as_json(shown: Shown) -> dict[str, Any]:
     """As ``--json`` prints it; halves of characters are spelled out, since no UTF-8 can hold them."""
     spans = {
         name: [{"text": _storable(span.text), "trained": span.trained} for span in spans]

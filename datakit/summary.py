@@ -7,7 +7,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import typer
@@ -20,6 +21,7 @@ log = logging.getLogger("tunekit")
 T = TypeVar("T")
 REDRAW_ROWS = 256  # the clock is only looked at this often
 MOST_REASONS = 12
+MOST_OUTPUTS = 4  # files listed by name
 _HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -44,7 +46,7 @@ def summary_lines(outcome: Outcome) -> list[str]:
     speed = f", {outcome.rows_in / outcome.seconds:,.0f} rows/s" if outcome.seconds > 0.05 else ""
     lines = [
         f"{outcome.command}: {outcome.rows_in:,} rows in, {outcome.rows_out:,} out, {outcome.num_rejected:,} rejected"
-        f"  ({outcome.seconds:.1f} s{speed})"
+        f"{_beside(outcome)}  ({outcome.seconds:.1f} s{speed})"
     ]
     told = "faults" in outcome.details  # in a table of their own
     reasons = [] if told else sorted(outcome.rejected.items(), key=lambda item: -item[1])
@@ -52,14 +54,32 @@ def summary_lines(outcome: Outcome) -> list[str]:
     if len(reasons) > MOST_REASONS:
         rest = sum(count for _, count in reasons[MOST_REASONS:])
         lines.append(f"  {rest:>8,}  for {len(reasons) - MOST_REASONS} other reasons")
-    lines += [f"  written: {path}" for path in outcome.outputs]
+    lines += _written(outcome.outputs)
     if outcome.rejects_file:
         lines.append(f"  rejects: {outcome.rejects_file}")
     return lines
 
 
-def with_progress(rows: Iterable[T], doing: str) -> Generator[T, None, None]:
-    """``rows`` as they are; where stderr is a terminal and the log is not quiet, a line counts them as they pass."""
+def _written(outputs: Sequence[Path | str]) -> list[str]:
+    if len(outputs) <= MOST_OUTPUTS:
+        return [f"  written: {path}" for path in outputs]
+    return [f"  written: {len(outputs):,} files, {outputs[0]} to {outputs[-1]}"]
+
+
+def _beside(outcome: Outcome) -> str:
+    """What else makes rows out differ from rows in."""
+    filtered = "".join(
+        f", {count:,} left out {f'by {why}' if why.startswith('--') else f'({why})'}"
+        for why, count in outcome.filtered.items()
+    )
+    return filtered + (f", {outcome.rows_added:,} added" if outcome.rows_added else "")
+
+
+def with_progress(rows: Iterable[T], doing: str, *, size: Callable[[T], int] | None = None) -> Generator[T, None, None]:
+    """``rows`` as they are; where stderr is a terminal and the log is not quiet, a line counts them as they pass.
+
+    ``size`` tells how many rows an item stands for, where items are batches.
+    """
     if not sys.stderr.isatty() or not log.isEnabledFor(logging.INFO):
         yield from rows
         return
@@ -70,9 +90,12 @@ def with_progress(rows: Iterable[T], doing: str) -> Generator[T, None, None]:
     started = time.monotonic()
     with Progress(SpinnerColumn(), text, TimeElapsedColumn(), console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(doing, total=None, speed=0.0)
-        for count, row in enumerate(rows, start=1):
-            if count % REDRAW_ROWS == 0:
+        count = drawn = 0
+        for row in rows:
+            count += size(row) if size else 1
+            if count - drawn >= REDRAW_ROWS:
                 bar.update(task, completed=count, speed=count / (time.monotonic() - started))
+                drawn = count
             yield row
 
 

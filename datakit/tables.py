@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import orjson
 
+from datakit.batch_writer import BatchWriter, ParquetLines
 from datakit.values import EMPTY_OBJECT
 from registry.errors import UsageError
 from registry.rows import decode_json
@@ -22,12 +23,16 @@ from registry.rows import decode_json
 if TYPE_CHECKING:
     import pyarrow as pa
 
+MOST_INT64 = 2**63 - 1
 BATCH_ROWS = 4096  # rows held in memory at a time, and rows in one row group
 WriteLine = Callable[[bytes], Any]
+NextFile = Callable[[], IO[bytes]]  # gives the next file of the output, and completes the one before
 
 
 @contextmanager
-def delimited_writer(handle: IO[bytes], folder: Path, delimiter: str) -> Iterator[WriteLine]:
+def delimited_writer(
+    next_file: NextFile, shard_rows: int | None, folder: Path | None, delimiter: str
+) -> Iterator[WriteLine]:
     """CSV or TSV with a header of all columns: text as it is, null as an empty cell, the rest as JSON text.
 
     The rows wait in an unnamed temporary file in ``folder``, since the last row may bring one more column.
@@ -41,13 +46,14 @@ def delimited_writer(handle: IO[bytes], folder: Path, delimiter: str) -> Iterato
 
         yield write
         spool.seek(0)
-        text = io.TextIOWrapper(handle, encoding="utf-8", newline="", write_through=True)
-        writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
-        if columns:
-            writer.writerow(columns)
-        for rows in _batches(spool, columns):
-            writer.writerows([_cell(row.get(column)) for column in columns] for row in rows)
-        text.detach()
+        for lines in _shards(spool, shard_rows):
+            text = io.TextIOWrapper(next_file(), encoding="utf-8", newline="", write_through=True)
+            writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
+            if columns:
+                writer.writerow(columns)
+            for rows in _batches(lines, columns):
+                writer.writerows([_cell(row.get(column)) for column in columns] for row in rows)
+            text.detach()
 
 
 def _cell(value: Any) -> Any:
@@ -62,16 +68,20 @@ def _cell(value: Any) -> Any:
 
 
 @contextmanager
-def parquet_writer(handle: IO[bytes], folder: Path, changes: Counter[str]) -> Iterator[WriteLine]:
-    """Parquet (zstd) of rows given as JSON; the types are learnt batch by batch while the rows wait in a spool.
+def parquet_writer(
+    next_file: NextFile, shard_rows: int | None, folder: Path | None, changes: Counter[str]
+) -> Iterator[WriteLine]:
+    """Parquet (zstd) of rows given as JSON; the types are learnt batch by batch while the rows wait in a spool. Record
+    batches are written with the types they have.
 
-    Raises ``UsageError`` where a column's values have no common type.
+    All shards have the one schema of all rows. Raises ``UsageError`` where a column's values have no common type.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     learner = TypeLearner()
     waiting: list[bytes] = []
+    batches = BatchWriter(next_file, shard_rows)
     with tempfile.TemporaryFile(dir=folder) as spool:
 
         def write(line: bytes) -> None:
@@ -81,27 +91,46 @@ def parquet_writer(handle: IO[bytes], folder: Path, changes: Counter[str]) -> It
                 learner.learn([decode_json(line) for line in waiting])
                 waiting.clear()
 
-        yield write
+        try:
+            yield ParquetLines(write, batches)
+        except BaseException:
+            batches.abandon()
+            raise
+        if batches.schema is not None:
+            batches.close()
+            return
         learner.learn([decode_json(line) for line in waiting])
         waiting.clear()
         spool.seek(0)
         types = {column: _storable(kind) for column, kind in learner.types.items()}
         schema = pa.schema(list(types.items()))
-        with pq.ParquetWriter(handle, schema, compression="zstd") as writer:
-            done = 0
-            for rows in _batches(spool, types):
-                arrays = []
-                for column, kind in types.items():
-                    values = [row.get(column) for row in rows]
-                    if kind != learner.types[column]:
-                        values = [_without_empty(value, kind, changes) for value in values]
-                    arrays.append(_array(values, kind, column, done))
-                writer.write_batch(pa.record_batch(arrays, schema=schema))
-                done += len(rows)
+        done = 0
+        for lines in _shards(spool, shard_rows):
+            with pq.ParquetWriter(next_file(), schema, compression="zstd") as writer:
+                for rows in _batches(lines, types):
+                    arrays = []
+                    for column, kind in types.items():
+                        values = [row.get(column) for row in rows]
+                        if kind != learner.types[column]:
+                            values = [_without_empty(value, kind, changes) for value in values]
+                        arrays.append(_array(values, kind, column, done))
+                    writer.write_batch(pa.record_batch(arrays, schema=schema))
+                    done += len(rows)
 
 
-def _batches(spool: IO[bytes], columns: Iterable[str]) -> Iterator[list[dict[str, Any]]]:
-    while lines := list(islice(spool, BATCH_ROWS)):
+def _shards(spool: IO[bytes], shard_rows: int | None) -> Iterator[Iterator[bytes]]:
+    """The lines of the spool, so many to each file; where there is none, one file without rows."""
+    lines = iter(spool)
+    first = next(lines, None)
+    if first is None:
+        yield iter(())
+    while first is not None:
+        yield chain((first,), islice(lines, shard_rows and shard_rows - 1))
+        first = next(lines, None)
+
+
+def _batches(spooled: Iterator[bytes], columns: Iterable[str]) -> Iterator[list[dict[str, Any]]]:
+    while lines := list(islice(spooled, BATCH_ROWS)):
         if not columns:
             raise UsageError("the rows hold no column, and a table needs one", mend="Write .jsonl instead.")
         yield [decode_json(line) for line in lines]
@@ -178,6 +207,8 @@ def _type_of(values: Sequence[Any]) -> pa.DataType:
         objects = [v for v in values if v is not None]
         keys = dict.fromkeys(chain.from_iterable(objects))
         return pa.struct([(key, _type_of([o[key] for o in objects if key in o])) for key in keys])
+    if kind is int and any(value is not None and value > MOST_INT64 for value in values):
+        return pa.uint64()
     return {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}[kind]
 
 
@@ -187,6 +218,8 @@ def _common(one: pa.DataType, other: pa.DataType) -> pa.DataType:
 
     if one == other:
         return one
+    if pa.uint64() in (one, other) and pa.int64() in (one, other):  # pyarrow says int64, which holds less
+        return pa.uint64()
     schemas = [pa.schema([("column", kind)]) for kind in (one, other)]
     return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
 

@@ -17,6 +17,7 @@ from uuid import UUID
 
 import orjson
 
+from registry.arrow_rows import Seconds, TimeText
 from registry.errors import RowFault
 
 log = logging.getLogger("tunekit")
@@ -79,18 +80,20 @@ def tame(value: Any, changes: Counter[str]) -> Any:
         return _without_surrogates(value, changes)
     if kind in _PLAIN:
         return value
+    if kind is TimeText:
+        return _changed(str(value), TIME, changes)
+    if kind is Seconds:
+        return _changed(float(value), DURATION, changes)
     if isinstance(value, Mapping):
         return {_key(k, changes): tame(v, changes) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        if _is_map(value):
-            return {_key(k, changes): tame(v, changes) for k, v in value}
         return [tame(v, changes) for v in value]
     if isinstance(value, float | Decimal) and not math.isfinite(value):
         return _changed(None, NON_FINITE, changes)
     if isinstance(value, float):
         return float(value)
     if isinstance(value, Decimal):
-        return _changed(str(value), DECIMAL, changes)
+        return _changed(f"{value:f}", DECIMAL, changes)  # never 1E+3, which is not how the column spells it
     if isinstance(value, datetime.datetime | datetime.date | datetime.time):
         return _changed(value.isoformat(), TIME, changes)
     if isinstance(value, datetime.timedelta):
@@ -100,14 +103,6 @@ def tame(value: Any, changes: Counter[str]) -> Any:
     if isinstance(value, UUID):
         return str(value)
     raise RowFault("row", f"a value of kind {kind.__name__} cannot be written as JSON")
-
-
-def _is_map(value: list[Any] | tuple[Any, ...]) -> bool:
-    """Arrow's maps arrive as lists of (key, value) tuples, and JSON knows no tuples; a key met twice stays a list."""
-    if not value or not all(type(v) is tuple and len(v) == 2 for v in value):
-        return False
-    keys = [v[0] for v in value]
-    return all(isinstance(k, str | int | datetime.date) for k in keys) and len({str(k) for k in keys}) == len(keys)
 
 
 def _key(key: Any, changes: Counter[str]) -> str:

@@ -2,75 +2,143 @@
 
 from __future__ import annotations
 
-import gzip
 import logging
-import os
+import math
 import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import orjson
 
+from datakit.batch_writer import ParquetLines
 from datakit.outcome import Outcome
+from datakit.parts import Parts
+from datakit.stale import files_of_earlier_run
 from datakit.tables import WriteLine, delimited_writer, parquet_writer
+from datakit.targets import REJECTS_ENDING as REJECTS_ENDING
+from datakit.targets import Target, same_file, target_of
+from datakit.targets import check_target as check_target
+from datakit.together import Together
 from datakit.values import encode_row, tame, tell_changes
-from registry.atomic import atomic_file
-from registry.errors import RowFault, UsageError, did_you_mean
-from registry.manifest import Ledger, build_manifest, manifest_path
+from registry.digest import Digests, hashing
+from registry.errors import RowFault, UsageError
+from registry.manifest import Ledger, build_manifest
+from registry.remote import is_remote, spelled
 from registry.rows import BadRow, Row
-from registry.sources import COMPRESSIONS, STDIN, container_of
+from registry.sources import STDIN, container_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 log = logging.getLogger("tunekit")
 
 STDOUT = "-"
-REJECTS_ENDING = ".rejects.jsonl"
-WriterOf = Callable[[IO[bytes], Path, Counter[str]], AbstractContextManager[WriteLine]]
+WriterOf = Callable[[Parts, Counter[str]], AbstractContextManager[WriteLine]]
+
+
+class Lines:
+    """The writer of JSON lines, which takes whole blocks of them as well."""
+
+    def __init__(self, first: IO[bytes], parts: Parts | None) -> None:
+        self._parts = parts
+        self._write = first.write
+        self._shard_rows = (parts.shard_rows if parts else None) or math.inf
+        self._room = self._shard_rows  # rows that the file at hand still takes
+
+    def __call__(self, line: bytes) -> None:
+        if not self._room:
+            self._begin_next()
+        self._write(line + b"\n")
+        self._room -= 1
+
+    def block(self, data: bytes, count: int) -> None:
+        """``count`` lines, each ended by a line break, over as many files as they need."""
+        start = 0
+        while count > self._room:
+            if self._room:
+                end = _end_of_lines(data, start, int(self._room))
+                self._write(memoryview(data)[start:end])
+                start, count = end, count - int(self._room)
+            self._begin_next()
+        self._write(memoryview(data)[start:] if start else data)
+        self._room -= count
+
+    def _begin_next(self) -> None:
+        if self._parts is not None:
+            self._write = self._parts.next().write
+            self._room = self._shard_rows
+
+
+def _end_of_lines(data: bytes, start: int, count: int) -> int:
+    """The offset behind ``count`` lines from ``start`` on."""
+    for _ in range(count):
+        start = data.index(b"\n", start) + 1
+    return start
 
 
 @contextmanager
-def _json_lines(handle: IO[bytes], folder: Path, changes: Counter[str]) -> Iterator[WriteLine]:
-    yield lambda line: handle.write(line + b"\n")
+def _json_lines(parts: Parts, changes: Counter[str]) -> Iterator[WriteLine]:
+    yield Lines(parts.next(), parts)
 
 
 @contextmanager
-def _json_array(handle: IO[bytes], folder: Path, changes: Counter[str]) -> Iterator[WriteLine]:
-    joint = b"[\n"
+def _json_array(parts: Parts, changes: Counter[str]) -> Iterator[WriteLine]:
+    handle, joint, rows = parts.next(), b"[\n", 0
 
     def write(line: bytes) -> None:
-        nonlocal joint
+        nonlocal handle, joint, rows
+        if rows == parts.shard_rows:
+            handle.write(b"\n]\n")
+            handle, joint, rows = parts.next(), b"[\n", 0
         handle.write(joint + line)
-        joint = b",\n"
+        joint, rows = b",\n", rows + 1
 
     yield write
-    handle.write(b"[]\n" if joint == b"[\n" else b"\n]\n")
+    handle.write(b"\n]\n" if rows else b"[]\n")
 
 
-# container (see registry.sources) -> writer of rows that come as lines of JSON
+# container (see registry.folders) -> writer of rows that come as lines of JSON
 WRITERS: dict[str, WriterOf] = {
     "jsonl": _json_lines,
     "json": _json_array,
-    "csv": lambda handle, folder, changes: delimited_writer(handle, folder, ","),
-    "tsv": lambda handle, folder, changes: delimited_writer(handle, folder, "\t"),
-    "parquet": parquet_writer,
+    "csv": lambda parts, changes: delimited_writer(parts.next, parts.shard_rows, parts.scratch(), ","),
+    "tsv": lambda parts, changes: delimited_writer(parts.next, parts.shard_rows, parts.scratch(), "\t"),
+    "parquet": lambda parts, changes: parquet_writer(parts.next, parts.shard_rows, parts.scratch(), changes),
 }
-ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
 
 class Sink:
     """Takes each row once, as accepted or as rejected, and keeps the ledger of both."""
 
-    def __init__(self, out: Path | None, rejects: Path | None) -> None:
-        self.out, self.rejects = out, rejects
+    def __init__(
+        self, target: Target | None, rejects: str | None, files: Together, shard_rows: int | None = None
+    ) -> None:
         self.ledger = Ledger()
         self.changes: Counter[str] = Counter()
+        self.digests: Digests | None = None  # of the sources, where the manifest will tell them
+        self._target, self._rejects, self._files = target, rejects, files
+        self._parts = Parts(target, files, shard_rows) if target is not None else None
         self._write: WriteLine | None = None
         self._formatting = ExitStack()  # the writer, closed before the files under it are named
-        self._files = ExitStack()
-        self._handles: dict[Path, IO[bytes]] = {}  # target -> its temporary file
+
+    @property
+    def out(self) -> Path | str | None:
+        """The output as a whole; None where no row is kept, or rows go to stdout."""
+        return None if self._target is None else _as_path(self._target.name)
+
+    @property
+    def rejects(self) -> Path | str | None:
+        """Where rejected rows go; None where they are only counted."""
+        return None if self._rejects is None else _as_path(self._rejects)
+
+    @property
+    def scratch(self) -> Path | None:
+        """A folder for temporary files, on the disk that must have room for the output; None: the system's own."""
+        return self._parts.scratch() if self._parts is not None else None
 
     def accept(self, row: Row, data: Mapping[str, Any]) -> bytes:
         """Write ``data``, which came of ``row``; return its JSON. Raises ``RowFault`` where it cannot be written.
@@ -84,157 +152,163 @@ class Sink:
         self.ledger.rows_out += 1
         return line
 
-    def reject(self, row: Row | BadRow, field: str, reason: str) -> None:
-        """Write ``row`` aside with the field and the reason, and count it under the reason's family."""
+    @property
+    def takes_lines(self) -> bool:
+        """Whether ``accept_lines`` passes a block on as it is: JSON lines in any compression, or no rows kept at all."""
+        return self._write is None or isinstance(self._write, Lines)
+
+    def accept_lines(self, data: bytes, count: int, changes: Mapping[str, int] | None = None) -> None:
+        """Write ``count`` rows that are spelled already: lines of JSON, each ended by ``\\n``.
+
+        ``changes`` is what spelling them changed (see ``datakit.values``). Targets of other kinds take them line by line.
+        """
+        if isinstance(self._write, Lines):
+            self._write.block(data, count)
+        elif self._write is not None:
+            for line in data.split(b"\n")[:-1]:
+                self._write(line)
+        self.changes.update(changes or {})
+        self.ledger.rows_out += count
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether record batches can be written with the types they have: the output is Parquet."""
+        return isinstance(self._write, ParquetLines)
+
+    def begin_batches(self, schema: pa.Schema) -> None:
+        """All rows will come by ``accept_batch``, as batches of ``schema``."""
+        assert isinstance(self._write, ParquetLines)
+        self._write.batches.begin(schema)
+
+    def accept_batch(self, batch: pa.RecordBatch) -> None:
+        """Write the rows of a record batch."""
+        assert isinstance(self._write, ParquetLines)
+        self._write.batches.write(batch)
+        self.ledger.rows_out += batch.num_rows
+
+    def reject(self, row: Row | BadRow, field: str, reason: str, more: Mapping[str, Any] | None = None) -> None:
+        """Write ``row`` aside with the field, the reason and what ``more`` there is, counted under the reason's family."""
         self.ledger.rejected[family(field, reason)] += 1
-        if self.rejects is None:
+        if self._rejects is None:
             return
         raw = row.raw if isinstance(row, BadRow) else raw_text(row.data)
-        fault = {"file": row.file, "row": row.number, "field": field, "reason": reason, "raw": raw}
-        self._open(self.rejects).write(encode_row(fault, Counter()) + b"\n")
+        fault = {"file": row.file, "row": row.number, "field": field, "reason": reason, **(more or {}), "raw": raw}
+        self._files.open(self._rejects).write(encode_row(fault, Counter()) + b"\n")
 
     def close_books(
-        self, command: str, options: Mapping[str, Any], sources: Sequence[str], details: Mapping[str, Any]
+        self,
+        command: str,
+        options: Mapping[str, Any],
+        sources: Sequence[str],
+        details: Mapping[str, Any],
+        aside: Sequence[str] = (),
     ) -> Outcome:
         """Check that no row went missing, write the manifest, and sum the command up; call it when all rows passed.
 
         All of it is on the disk before any file gets its name: a full disk shows here, while nothing has changed.
+        ``aside`` are other files of rows that were left out; as the rejects, they may not have been needed.
         """
         self._formatting.close()
+        if self._parts is not None:
+            self._parts.close()
         self.ledger.check()
         told: dict[str, Any] = tame(details, Counter())
-        rejects = self.rejects if self.rejects in self._handles else None
-        manifest_file = self._handles.get(manifest_path(self.out)) if self.out is not None else None
-        data = {path: handle for path, handle in self._handles.items() if handle is not manifest_file}
-        for handle in data.values():
-            _flush(handle)
-        if manifest_file is not None:
-            written = [Path(handle.name) for handle in data.values()]
-            manifest = build_manifest(command, options, sources, self.ledger, written)
-            for entry, path in zip(manifest["outputs"], data, strict=True):
-                entry["file"] = str(path)
+        made = self._parts.names if self._parts else []
+        rejects = self._rejects if self._rejects is not None and self._rejects in self._files else None
+        left_out = [file for file in (rejects, *aside) if file is not None and file in self._files]
+        for file in (*made, *left_out):
+            self._files.settle(file)
+        if self._target is not None:
+            manifest = build_manifest(command, options, sources, self.ledger, digests=self.digests)
+            manifest["outputs"] = [self._files.describe(file) for file in made]
+            manifest["outputs"] += [self._files.describe(file) | {"rejects": True} for file in left_out]
+            if self._parts and self._parts.shard_rows:
+                manifest["shard_rows"] = self._parts.shard_rows
             changed = {how: count for how, count in self.changes.items() if count}
             manifest = tame(manifest | {"changed_values": changed, "details": told}, Counter())
-            manifest_file.write(orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-            _flush(manifest_file)
+            for old in files_of_earlier_run(self._target, keep=(*made, *sources)):
+                self._files.remove(old)
+            spelled = orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+            self._files.open(self._target.manifest).write(spelled)
+            self._files.settle(self._target.manifest)
         tell_changes(self.changes)
         return Outcome(
             command,
             rows_in=self.ledger.rows_in,
             rows_out=self.ledger.rows_out,
             rejected=tame(dict(self.ledger.rejected.most_common()), Counter()),
-            outputs=(self.out,) if self.out is not None else (),
-            rejects_file=rejects,
+            outputs=tuple(map(_as_path, made)),
+            rejects_file=_as_path(rejects) if rejects is not None else None,
             seconds=self.ledger.seconds,
             details=told,
+            filtered=dict(self.ledger.filtered.most_common()),
+            rows_added=self.ledger.added,
         )
 
-    def _open(self, target: Path) -> IO[bytes]:
-        if target not in self._handles:
-            self._handles[target] = self._files.enter_context(atomic_file(target))
-        return self._handles[target]
+
+def _as_path(name: str) -> Path | str:
+    return name if is_remote(name) else Path(name)
 
 
 @contextmanager
-def open_sink(out: str | Path | None, rejects: Path | None, sources: Sequence[str]) -> Iterator[Sink]:
+def open_sink(
+    out: str | Path | None,
+    rejects: str | Path | None,
+    sources: Sequence[str],
+    shard_rows: int | None = None,
+    *,
+    together: Together | None = None,
+) -> Iterator[Sink]:
     """A sink whose files appear together when the block ends well; where it does not, nothing has changed.
 
-    ``out`` None keeps no rows, ``-`` writes JSONL to stdout. Rejects go beside ``out`` by default; where nothing
-    was rejected there is no such file, and an older one is removed. Raises ``UsageError`` for targets that cannot
-    be written or would overwrite a source, ``OSError`` as the system gives it.
+    ``out`` None keeps no rows, ``-`` writes JSONL to stdout. With ``shard_rows`` it is a name such as
+    ``part-{:05d}.jsonl``, and each file gets that many rows; shards that an earlier run of the same output left are
+    removed. Rejects go beside ``out`` by default; where nothing was rejected there is no such file, and an older one
+    is removed. ``together`` shares the moment of naming with other sinks, and leaves it to the caller.
+    Raises ``UsageError`` for targets that cannot be written or would overwrite a source, ``OSError`` as the system
+    gives it.
     """
     to_stdout = str(out) == STDOUT
-    target = None if out is None or to_stdout else check_target(out, sources)
-    if rejects is None and target is not None:
-        rejects = rejects_path(target)
-    if rejects is not None:
-        check_target(rejects, sources, endings=(".jsonl",))
-        if target is not None and _same_file(rejects, target):
-            raise UsageError("rows and rejects cannot go to the same file", where=str(rejects))
-    sink = Sink(target, rejects)
-    with sink._files, sink._formatting as formatting:
+    if shard_rows is not None and (out is None or to_stdout):
+        raise UsageError("shards need files to go to", where=f"--shard-rows {shard_rows}", mend="Name one with -o.")
+    target = None if out is None or to_stdout else target_of(out, sources, shard_rows)
+    aside = _rejects_of(target, rejects, sources)
+    with ExitStack() as naming:
+        files = together if together is not None else naming.enter_context(Together())
+        sink = Sink(target, aside, files, shard_rows)
         if target is not None:
-            sink._open(manifest_path(target))  # first in, last to get its name
-            sink._write = formatting.enter_context(_writer(sink._open(target), target, sink.changes))
-        elif to_stdout:
-            sink._write = formatting.enter_context(_json_lines(sys.stdout.buffer, Path(), sink.changes))
-        yield sink
-        if to_stdout:
-            sys.stdout.buffer.flush()
-    if rejects is not None and rejects not in sink._handles:
-        rejects.unlink(missing_ok=True)
+            local = [source for source in sources if source != STDIN and not is_remote(source)]
+            sink.digests = naming.enter_context(hashing(local))
+        try:
+            with sink._formatting as formatting:
+                if sink._parts is not None:
+                    writer = WRITERS[str(container_of(sink._parts.name))]
+                    sink._write = formatting.enter_context(writer(sink._parts, sink.changes))
+                elif to_stdout:
+                    sink._write = Lines(sys.stdout.buffer, None)
+                yield sink
+            if sink._parts is not None:
+                sink._parts.close()
+            if to_stdout:
+                sys.stdout.buffer.flush()
+        except BaseException:
+            if sink._parts is not None:
+                sink._parts.abandon()
+            raise
+        if aside is not None and aside not in files:
+            files.remove(aside)
 
 
-@contextmanager
-def _writer(handle: IO[bytes], target: Path, changes: Counter[str]) -> Iterator[WriteLine]:
-    writer = WRITERS[str(container_of(target))]
-    ending = target.suffix.lower()
-    if ending == ".gz":
-        # No name and no time inside, so that the same rows give the same bytes.
-        with (
-            gzip.GzipFile("", "wb", compresslevel=6, fileobj=handle, mtime=0) as packed,
-            writer(packed, target.parent, changes) as write,  # type: ignore[arg-type]
-        ):
-            yield write
-    elif ending == ".zst":
-        import pyarrow as pa
-
-        stream = pa.CompressedOutputStream(pa.PythonFile(_KeptOpen(handle), "w"), "zstd")
-        with stream, writer(stream, target.parent, changes) as write:
-            yield write
-    else:
-        with writer(handle, target.parent, changes) as write:
-            yield write
-
-
-class _KeptOpen:
-    """A file as pyarrow writes to it, whose closing is left to the one who opened it."""
-
-    closed = False
-
-    def __init__(self, handle: IO[bytes]) -> None:
-        self.write, self.flush = handle.write, handle.flush
-
-    def close(self) -> None:
-        pass
-
-
-def _flush(handle: IO[bytes]) -> None:
-    handle.flush()
-    os.fsync(handle.fileno())
-
-
-def check_target(out: str | Path, sources: Sequence[str], *, endings: Sequence[str] = ENDINGS) -> Path:
-    """``out`` as a path that may be written. Raises ``UsageError`` for folders, unknown endings and the sources."""
-    path = Path(out)
-    if path.is_dir():
-        raise UsageError(
-            "this is a folder, a file is needed", where=str(out), mend=f"For example {path / f'rows{endings[0]}'}"
-        )
-    plain = path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path
-    packed = plain is not path
-    if plain.suffix.lower() not in endings or (
-        packed and (plain.suffix.lower() == ".parquet" or endings is not ENDINGS)
-    ):
-        hint = did_you_mean(path.suffix, endings)
-        raise UsageError(
-            f'"{path.suffix}" is not a kind of file that is written here',
-            where=str(out),
-            mend=f"{hint} Known endings: {' '.join(endings)}"
-            + ("; all but .parquet also with .gz or .zst." if endings is ENDINGS else "."),
-        )
-    for source in sources:
-        if source != STDIN and _same_file(path, source):
-            raise UsageError(
-                "this file is one of the sources, and writing it would destroy them",
-                where=str(out),
-                mend="Choose another name for the output.",
-            )
-    return path
-
-
-def _same_file(one: str | Path, other: str | Path) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other)
+def _rejects_of(target: Target | None, rejects: str | Path | None, sources: Sequence[str]) -> str | None:
+    if rejects is None:
+        rejects = target.rejects if target is not None else None
+    if rejects is None:
+        return None
+    aside = spelled(rejects)
+    check_target(aside, sources, endings=(".jsonl",))
+    if target is not None and (same_file(aside, target.name) or target.owns(aside)):
+        raise UsageError("rows and rejects cannot go to the same file", where=aside)
+    return aside
 
 
 def rejects_path(out: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -12,6 +13,8 @@ from filelock import FileLock
 
 from registry.atomic import write_json
 from registry.errors import Faults, UsageError, did_you_mean, nearest
+from registry.remote import is_remote
+from registry.remote.address import HubAddress
 
 FILE_NAME = "dataset_info.json"
 FORMATTINGS = ("alpaca", "sharegpt", "openai")
@@ -76,24 +79,39 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class DatasetEntry:
-    """One entry of dataset_info.json, with LLaMA-Factory's keys; ``hub`` holds whatever hub address it names."""
+    """One entry of dataset_info.json, with LLaMA-Factory's keys; ``hub`` holds whatever hub address it names.
+
+    ``address`` is that address as a source (``hf://…``, ``s3://…``), None where it is none that is read here.
+    """
 
     name: str
     folder: Path
     layout: Layout = Layout()
     file_name: str | None = None
     hub: str | None = None
+    address: str | None = None
     subset: str | None = None
     split: str = "train"
     num_samples: int | None = None
     warnings: tuple[str, ...] = field(default=())
 
     @property
+    def sources(self) -> list[str]:
+        """What to give ``read_rows``: the file or folder, or an address. Nothing is looked up.
+
+        Raises ``UsageError`` for entries that only a program of their own, or a hub of another kind, could give.
+        """
+        if self.address is not None:
+            return [self.address]
+        return [str(self.path)]
+
+    @property
     def path(self) -> Path:
-        """The file or folder that holds the rows. Raises ``UsageError`` for entries that live on a hub."""
-        if self.file_name is None:
+        """The file or folder that holds the rows. Raises ``UsageError`` for entries that lie elsewhere."""
+        if self.file_name is None or self.address is not None:
+            why = "on another machine" if self.address else "where no rows are read from (script_url, om_hub_url)"
             raise UsageError(
-                f'dataset "{self.name}" lives at {self.hub}, and hub datasets are not read yet',
+                f'dataset "{self.name}" lies {why}: {self.hub}',
                 where=str(self.folder / FILE_NAME),
                 mend='Download it and give its entry a "file_name".',
             )
@@ -189,6 +207,9 @@ def parse_entry(name: str, raw: Any, folder: Path) -> DatasetEntry:
         faults.append(f'"ranking" must be true or false, not {ranking!r}')
     if ranking is True and not (columns.chosen and columns.rejected):
         faults.append('"ranking" is true, but columns names no "chosen" and "rejected"')
+    for key in ("subset", "split", "folder", *HUB_KEYS):
+        if raw.get(key) is not None and not isinstance(raw[key], str):
+            faults.append(f'"{key}" must be text, not {raw[key]!r}')
     num_samples = raw.get("num_samples")
     if num_samples is not None and (not isinstance(num_samples, int) or num_samples < 1):
         faults.append(f'"num_samples" must be a whole number above 0, not {num_samples!r}')
@@ -200,11 +221,37 @@ def parse_entry(name: str, raw: Any, folder: Path) -> DatasetEntry:
         layout=Layout(formatting, columns, tags, bool(ranking)),
         file_name=None if hub else file_name,
         hub=hub,
+        address=_address_of(raw),
         subset=raw.get("subset"),
         split=raw.get("split", "train"),
         num_samples=num_samples,
         warnings=tuple(warnings),
     )
+
+
+def _address_of(raw: Mapping[str, Any]) -> str | None:
+    """Where the rows lie, as a source, in LLaMA-Factory's order (as LLaMA-Factory 0.9.5); None for a local file.
+
+    A hub goes first: ModelScope's where there is no other or USE_MODELSCOPE_HUB asks for it, then Openmind's by the
+    same rule, else Hugging Face's. Then a script, a cloud's file, and a local file.
+    """
+    hf, ms, om = (raw.get(key) for key in ("hf_hub_url", "ms_hub_url", "om_hub_url"))
+    if ms and (not hf or _is_set("USE_MODELSCOPE_HUB")):
+        scheme, repo = "ms", ms
+    elif om and (not hf or _is_set("USE_OPENMIND_HUB")):
+        return None
+    elif hf:
+        scheme, repo = "hf", hf
+    elif raw.get("script_url"):
+        return None
+    else:
+        place = raw.get("cloud_file_name") or raw.get("file_name")
+        return place if place and is_remote(place) else None
+    return str(HubAddress(scheme, repo, None, None, raw.get("subset"), raw.get("split"), raw.get("folder")))
+
+
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable, "").lower() in ("true", "y", "1")
 
 
 def _parse_part(raw: Mapping[str, Any], part: str, known: tuple[str, ...], build: Any, faults: list[str]) -> Any:

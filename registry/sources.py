@@ -1,100 +1,83 @@
-"""What SRC on a command line means: files, folders and globs in sorted order, and the container each file is."""
+"""What SRC on a command line means, and how the bytes behind each of its files are read."""
 
 from __future__ import annotations
 
 import glob
 import gzip
+import io
 import logging
+import os
+import re
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from registry import remote
 from registry.errors import UsageError, from_os_error, nearest
+from registry.folders import COMPRESSIONS as COMPRESSIONS
+from registry.folders import CONTAINERS as CONTAINERS
+from registry.folders import SIDECARS as SIDECARS
+from registry.folders import check_readable, files_of_folder, files_of_pattern
+from registry.folders import container_of as container_of
 
 log = logging.getLogger("tunekit")
 
 STDIN = "-"
-CONTAINERS = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "json",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-    ".txt": "txt",
-}
-COMPRESSIONS = (".gz", ".zst")
-# What our own commands and LLaMA-Factory leave beside the data; never rows themselves.
-SIDECARS = (".manifest.json", ".rejects.jsonl", "dataset_info.json")
+BUFFER = 1 << 18  # bytes read at a time
+GZIP_MAGIC, ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_SKIPPABLE_ZSTD = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # pzstd and zstd --seekable begin with such a frame
 
 
-def container_of(path: str | Path) -> str | None:
-    """``"jsonl"``, ``"parquet"`` … by the file's ending (``.gz`` and ``.zst`` looked through); None if unknown."""
-    name = Path(path)
-    if name.suffix.lower() in COMPRESSIONS:
-        name = name.with_suffix("")
-    return CONTAINERS.get(name.suffix.lower())
+def expand_sources(sources: Iterable[str | Path], *, warn: bool = True) -> list[str]:
+    """The files behind files, folders, globs, ``-`` (stdin) and addresses, each source's own files in sorted order.
 
-
-def expand_sources(sources: Iterable[str | Path]) -> list[str]:
-    """The files behind files, folders, globs and ``-`` (stdin), each source's own files in sorted order.
-
-    Hidden files and sidecars (manifests, rejects, ``dataset_info.json``) in folders are passed over.
+    A file comes as a path, or as an address that is opened as it is: ``hf://org/name@commit/path``, ``s3://bucket/key``;
+    files that come out of here go in again unchanged. Hidden files and sidecars (manifests, rejects,
+    ``dataset_info.json``) in folders are passed over. ``warn`` tells of files that are named more than once.
     Raises ``UsageError`` for what does not exist, holds no data, or mixes containers in one folder.
     """
-    files: list[str] = []
-    for source in map(str, sources):
-        path = Path(source)
-        if not source:  # an unset variable of a shell; as a path it would be the folder one is in
-            raise UsageError("a source has an empty name")
-        if source == STDIN:
-            files.append(source)
-        elif source.startswith(("hf://", "ms://", "s3://", "gs://", "http://", "https://")):
-            raise UsageError("remote sources are not read yet", where=source, mend="Download it and name the file.")
-        elif path.is_dir():
-            files += _files_of_folder(path)
-        elif path.exists() and not path.is_file():  # it can be read once only, and its hash is taken after its rows
-            raise UsageError(
-                "this is a pipe or a device, a file is needed", where=source, mend="Send its rows to stdin, named as  -"
-            )
-        elif path.exists():
-            if container_of(path) is None:
-                raise UsageError(
-                    f'"{path.suffix}" is not a kind of file that is read here',
-                    where=source,
-                    mend=f"Known endings: {' '.join(CONTAINERS)}, each also with .gz or .zst.",
-                )
-            files.append(source)
-        elif glob.has_magic(source):
-            matches = sorted(m for m in glob.glob(source, recursive=True) if container_of(m) and Path(m).is_file())
-            if not matches:
-                raise UsageError("no data file matches this pattern", where=source)
-            files += matches
-        else:
-            raise UsageError("no such file or folder", where=source, mend=_near_files(path))
+    files = [file for source in map(remote.spelled, sources) for file in _files_of(source)]
+    if files.count(STDIN) > 1:
+        raise UsageError("stdin can be read once only", where=STDIN)
+    if warn:
+        _warn_of_twins(files)
     return files
 
 
-def _files_of_folder(folder: Path) -> list[str]:
-    visible = [p for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")]
-    data = [p for p in visible if container_of(p) and not p.name.endswith(SIDECARS)]
-    if not data:
-        raise UsageError(
-            "the folder holds no data file", where=str(folder), mend=f"Known endings: {' '.join(CONTAINERS)}"
-        )
-    kinds: dict[str, Path] = {}
-    for path in data:
-        kinds.setdefault(cast(str, container_of(path)), path)
-    if len(kinds) > 1:
-        examples = ", ".join(f"{kind} ({path.name})" for kind, path in kinds.items())
-        raise UsageError(
-            f"the folder mixes kinds of files: {examples}",
-            where=str(folder),
-            mend=f'Name the files, or use a pattern such as "{folder}/*{next(iter(kinds.values())).suffix}".',
-        )
-    return [str(p) for p in data]
+def check_sources(sources: Iterable[str | Path]) -> None:
+    """Raise ``UsageError`` for what ``expand_sources`` would refuse, as far as it shows without the network."""
+    for source in map(remote.spelled, sources):
+        if remote.is_remote(source):
+            remote.check(source)
+        else:
+            _files_of(source)
+
+
+def _files_of(source: str) -> list[str]:
+    if not source:  # an unset variable of a shell; as a path it would be the folder one is in
+        raise UsageError("a source has an empty name")
+    if source == STDIN:
+        return [source]
+    if remote.is_remote(source):
+        return remote.expand(source)
+    path = Path(source)
+    if path.is_dir():
+        return files_of_folder(path)
+    if path.exists() or path.is_symlink():
+        check_readable(path)
+        if container_of(path) is None:
+            raise UsageError(
+                f'"{path.suffix}" is not a kind of file that is read here',
+                where=source,
+                mend=f"Known endings: {' '.join(CONTAINERS)}, each also with .gz or .zst.",
+            )
+        return [source]
+    if glob.has_magic(source):
+        return files_of_pattern(source)
+    raise UsageError("no such file or folder", where=source, mend=_near_files(path))
 
 
 def _near_files(path: Path) -> str | None:
@@ -104,17 +87,97 @@ def _near_files(path: Path) -> str | None:
     return f"Near it: {', '.join(close)}" if close else None
 
 
-def open_binary(file: str) -> BinaryIO:
-    """Open a file (or stdin for ``-``) for reading bytes, decompressed. Raises ``UsageError``."""
-    if file == STDIN:
-        return sys.stdin.buffer
-    try:
-        if file.endswith(".gz"):
-            return cast(BinaryIO, gzip.open(file, "rb"))
-        if file.endswith(".zst"):
-            import pyarrow as pa
+def _warn_of_twins(files: Iterable[str]) -> None:
+    """Tell of files that are named twice, also by way of a link: their rows are read as often as they are named."""
+    names: dict[str, list[str]] = {}
+    for file in files:
+        same = file if remote.is_remote(file) else os.path.realpath(file)
+        names.setdefault(same, []).append(file)
+    for twins in names.values():
+        if len(twins) > 1:
+            others = f" ({', '.join(dict.fromkeys(twins))})" if len(set(twins)) > 1 else ""
+            log.warning("%s is named %d times%s, and its rows are read each time", twins[0], len(twins), others)
 
-            return cast(BinaryIO, pa.CompressedInputStream(pa.OSFile(file, "rb"), "zstd"))
-        return Path(file).open("rb")
+
+def local_path(file: str) -> str | None:
+    """Where the bytes of ``file`` lie on this machine: itself, or a hub's file in its cache, downloaded if need be.
+
+    None for stdin, and for what is streamed (``s3://`` and the like). Raises ``UsageError``.
+    """
+    if remote.is_remote(file):
+        return remote.downloaded(file)
+    return None if file == STDIN else file
+
+
+def open_binary(file: str) -> io.BufferedReader:
+    """Open a file (or stdin for ``-``) for reading bytes, decompressed as its first bytes say. Raises ``UsageError``.
+
+    gzip of several members and zstd of several frames are read to their end.
+    """
+    try:
+        return _decompressed(_open_raw(file), file)
     except OSError as error:
         raise from_os_error(error, "opening a source") from error
+
+
+def _open_raw(file: str) -> io.BufferedReader:
+    if file == STDIN:
+        if sys.stdin is None:
+            raise UsageError("stdin is closed", where=STDIN)
+        if sys.stdin.isatty():
+            log.info("reading rows from the terminal; end with Ctrl-D")
+        stream = sys.stdin.buffer
+        return stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, stream))
+    path = local_path(file)
+    if path is None:
+        return remote.open_bytes(file)
+    return cast(io.BufferedReader, Path(path).open("rb", buffering=BUFFER))
+
+
+def _decompressed(raw: io.BufferedReader, file: str) -> io.BufferedReader:
+    head = raw.peek(16)[:16]
+    named = Path(file).suffix.lower() if file != STDIN else ""
+    found = ".gz" if head.startswith(GZIP_MAGIC) else ".zst" if _is_zstd(head) else ""
+    if found and named != found and file != STDIN:
+        log.warning("%s is compressed (%s), though its name does not say so", file, found)
+    if named in COMPRESSIONS and head and not found:
+        raise UsageError(
+            f"this is named {named} and is not compressed so",
+            where=file,
+            mend=f"Rename it without {named}, or fetch it again.",
+        )
+    if found == ".gz":
+        return io.BufferedReader(gzip.GzipFile(fileobj=raw, mode="rb"), BUFFER)
+    if found == ".zst":
+        import pyarrow as pa
+
+        stream = pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd")
+        return io.BufferedReader(cast(io.RawIOBase, stream), BUFFER)
+    return raw
+
+
+def _is_zstd(head: bytes) -> bool:
+    return head.startswith(ZSTD_MAGIC) or _SKIPPABLE_ZSTD.match(head) is not None
+
+
+def open_seekable(file: str) -> str | BinaryIO:
+    """What readers of Parquet and Arrow take: a path, or an open file in which one can move about. Raises ``UsageError``.
+
+    What is compressed as a whole (``.parquet.gz``), and what comes from a server that gives no ranges, is unpacked
+    into an unnamed temporary file first.
+    """
+    path = local_path(file)
+    packed = Path(file).suffix.lower() in COMPRESSIONS
+    if path is not None and not packed:
+        return path
+    try:
+        opened = open_binary(file) if packed else remote.open_bytes(file)
+        if opened.seekable() and not packed:
+            return cast(BinaryIO, opened)
+        unpacked = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115  # closed with its reader
+        with opened:
+            shutil.copyfileobj(opened, unpacked, BUFFER)
+        unpacked.seek(0)
+    except OSError as error:
+        raise from_os_error(error, f"reading {file}") from error
+    return unpacked

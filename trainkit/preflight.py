@@ -10,7 +10,7 @@ from pathlib import Path
 
 from registry.datasets import DatasetEntry, find_entry
 from registry.errors import Faults, UsageError, nearest
-from registry.sources import expand_sources
+from registry.sources import check_sources
 from registry.stages import KINDS
 from registry.templates import load_template
 from trainkit.config import DataConfig, RunConfig
@@ -98,7 +98,7 @@ def _check_datasets(stage: str, data: DataConfig, faults: list[str]) -> dict[str
     for name in (*(data.dataset or ()), *(data.eval_dataset or ())):
         try:
             entry = find_entry(name, data.dataset_dir)
-            expand_sources([entry.path])
+            check_sources(entry.sources)
         except UsageError as error:
             faults.append(str(error))
             if not Path(data.dataset_dir).is_dir():

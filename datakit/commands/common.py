@@ -7,7 +7,13 @@ from typing import Annotated
 
 import typer
 
-Src = Annotated[list[str], typer.Argument(help="Files, folders, globs, or - for JSONL on stdin.", show_default=False)]
+Src = Annotated[
+    list[str],
+    typer.Argument(
+        help="Files, folders, globs, addresses (hf:// ms:// s3:// gs:// https://), or - for JSONL on stdin.",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors on stderr.")]
 Map = Annotated[
@@ -15,5 +21,11 @@ Map = Annotated[
 ]
 Fill = Annotated[
     list[str] | None, typer.Option("--fill", help="NAME=VALUE: what to put for {{NAME}} in the rows. Repeatable.")
+]
+ShardRows = Annotated[
+    int | None,
+    typer.Option(
+        "--shard-rows", min=1, help="Rows to a file, for -o part-{:05d}.jsonl and the like.", show_default=False
+    ),
 ]
 Rejects = Annotated[Path | None, typer.Option("--rejects", help="Where rejected rows go. [default: beside the output]")]

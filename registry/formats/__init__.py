@@ -7,18 +7,19 @@ from typing import Any
 
 from registry.datasets import OPENAI_TAGS, Columns, Layout, Tags
 from registry.errors import UsageError, did_you_mean, nearest
-from registry.formats import alpaca, openai, sharegpt
+from registry.formats import alpaca, openai, sharegpt, trl
 from registry.records import Record
 
 Row = Mapping[str, Any]
 
-# formatting (a key of dataset_info.json) -> reader; raises RowFault for a row that cannot be a record
+# formatting (a key of dataset_info.json, or trl) -> reader; raises RowFault for a row that cannot be a record
 READERS: dict[str, Callable[[Row, Layout], Record]] = {
     "alpaca": alpaca.to_record,  # instruction, input, output; chosen and rejected; kto_tag; text
     "sharegpt": sharegpt.to_record,  # conversations of from/value
     "openai": openai.to_record,  # messages of role/content
+    "trl": trl.to_record,  # whole conversations in chosen and rejected; convert alone looks for them
 }
-# target of `datakit convert --to` -> writer; raises RowFault for a record that it has no place for
+# shape of rows -> writer of any kind of record in it; raises RowFault for a record that it has no place for
 WRITERS: dict[str, Callable[[Record], dict[str, Any]]] = {
     "alpaca": alpaca.from_record,
     "sharegpt": sharegpt.from_record,

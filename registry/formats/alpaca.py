@@ -16,21 +16,24 @@ def to_record(row: Mapping[str, Any], layout: Layout) -> Record:
 
     Raises ``RowFault`` naming the field for what LLaMA-Factory would drop or choke on.
     """
-    columns = layout.columns
+    columns, kind = layout.columns, layout.kind
     prompt = optional_text(row, columns.prompt)
-    if layout.kind == "text":
+    if kind == "text":
         return TextRecord(prompt)
-    question = "\n".join(part for part in (prompt, optional_text(row, columns.query)) if part)
-    messages = (*_history(row, columns.history), Message("user", question))
+    query = optional_text(row, columns.query)
+    messages = (
+        *_history(row, columns.history),
+        Message("user", f"{prompt}\n{query}" if prompt and query else prompt or query),
+    )
     system = optional_text(row, columns.system)
     tools = optional_text(row, columns.tools)
-    if layout.kind == "preference":
+    if kind == "preference":
         chosen, rejected = (
             Message("assistant", required(row, c, str, "text")) for c in (columns.chosen, columns.rejected)
         )
         return PreferenceRecord(messages, chosen, rejected, system, tools)
     messages = (*messages, Message("assistant", required(row, columns.response, str, "text")))
-    if layout.kind == "feedback":
+    if kind == "feedback":
         return FeedbackRecord(messages, required(row, columns.kto_tag, bool, "true or false"), system, tools)
     return ChatRecord(messages, system, tools)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
+
+import orjson
 
 from registry.errors import RowFault
 
@@ -39,3 +42,29 @@ def required(row: Mapping[str, Any], column: str | None, kind: type, expected: s
     if not isinstance(value, kind):
         raise RowFault(column, f"{expected} belongs here, not {kind_of(value)}")
     return value
+
+
+def json_value(text: str, field: str, what: str = "") -> Any:
+    """The value of a JSON text, whole numbers of any size exact. Raises ``RowFault`` naming ``field``."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except ValueError as error:  # also a number of thousands of digits, which Python refuses
+        raise RowFault(field, f"{what}not JSON: {getattr(error, 'msg', error)}") from None
+    except RecursionError:
+        raise RowFault(field, f"{what}not JSON: nested too deep") from None
+
+
+def _refuse_constant(name: str) -> Any:
+    raise json.JSONDecodeError(f"{name} is not a JSON number", "", 0)
+
+
+def json_text(value: Any, field: str) -> str:
+    """``value`` as compact JSON text, whole numbers of any size kept. Raises ``RowFault`` naming ``field``."""
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # numbers beyond 64 bits, halves of characters
+        pass
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        raise RowFault(field, "it holds a value that JSON text cannot spell") from None

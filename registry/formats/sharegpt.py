@@ -121,6 +121,9 @@ def _content(turn: Mapping[str, Any], tags: Tags, at: str) -> str:
 
 
 def _model_message(row: Mapping[str, Any], column: str | None, tags: Tags) -> Message:
+    if column is not None and isinstance(row.get(column), list):
+        hint = "datakit convert --to preference takes the last message of a whole conversation"
+        raise RowFault(column, f"a message object belongs here, not a list; {hint}")
     turn = required(row, column, dict, "a message object")
     role = role_of(turn, tags, roles_of(tags), str(column))
     if role not in MODEL_SIDE:

@@ -77,9 +77,9 @@ def test_mapped_columns_become_alpaca_and_the_rest_is_named_as_left_out(datakit,
         {"instruction": "It rattles.", "input": "", "output": "Send it back."},
     ]
     assert ran.err.count("left out") == 1
-    assert "id, at" in ran.err
+    assert "id ×2, at ×2" in ran.err
     manifest = json.loads((tmp_path / "out.jsonl.manifest.json").read_text())
-    assert manifest["details"]["left_out"] == ["id", "at"]
+    assert manifest["details"]["left_out"] == {"id": 2, "at": 2}
     assert (manifest["rows_in"], manifest["rows_out"]) == (3, 2)
     assert manifest["rejected"] == {"answer: text belongs here, not null": 1}
 
@@ -141,9 +141,9 @@ def test_alpaca_to_alpaca_keeps_instruction_and_input_apart(datakit, write_rows,
 def test_keys_of_messages_without_a_place_are_named(datakit, write_rows):
     turns = [{"from": "human", "value": "a", "weight": 0}, {"from": "gpt", "value": "b"}]
     write_rows("in.jsonl", {"conversations": turns})
-    assert datakit("convert", "in.jsonl", "-o", "out.jsonl", "--to", "openai", "--json").json["left_out"] == [
-        "conversations[].weight"
-    ]
+    assert datakit("convert", "in.jsonl", "-o", "out.jsonl", "--to", "openai", "--json").json["left_out"] == {
+        "conversations[].weight": 1
+    }
 
 
 def test_rejects_hold_file_row_field_reason_and_the_row_itself(datakit, write_rows, read_rows_back):

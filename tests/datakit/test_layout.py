@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from datakit.layout import ColumnWatch, describe_format, lookup, peek, resolve_layout, used_columns
+from datakit.layout import (
+    ColumnWatch,
+    describe_format,
+    lookup,
+    peek,
+    resolve_conversations,
+    resolve_layout,
+    used_columns,
+)
 from registry.errors import UsageError
 from registry.rows import BadRow, Row
 
@@ -115,6 +123,45 @@ def test_dots_reach_into_objects_unless_a_column_has_that_very_name():
     assert lookup({"a": {"b": 1}}, "a.b") == 1
     assert lookup({"a.b": 2, "a": {"b": 1}}, "a.b") == 2
     assert lookup({"a": [1]}, "a.b", "none") == "none"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("m.0.content", "x"), ("m.-1.content", "y"), ("m.2.content", "none"), ("m.-3", "none"), ("m.x", "none"), ("m.0.0", "none")],
+)  # fmt: skip
+def test_numbers_reach_into_lists_from_either_end(name, value):
+    assert lookup({"m": [{"content": "x"}, {"content": "y"}]}, name, "none") == value
+
+
+def test_a_number_may_also_be_the_key_of_an_object():
+    assert lookup({"m": {"0": "x"}}, "m.0") == "x"
+
+
+@pytest.mark.parametrize(
+    ("name", "mapping", "row", "kind"),
+    [
+        ("auto", {}, {"chosen": ROLES, "rejected": ROLES}, "preference"),
+        ("auto", {}, {"prompt": "a", "chosen": ROLES, "rejected": ROLES, "messages": ROLES}, "preference"),
+        ("preference", {}, {"chosen": ROLES, "rejected": ROLES}, "preference"),
+        ("auto", {"chosen": "x.good", "rejected": "x.bad"}, {"x": {"good": ROLES, "bad": ROLES}}, "preference"),
+        ("auto", {}, {"prompt": ROLES, "completion": ROLES, "label": True}, "feedback"),
+        ("auto", {}, {"prompt": ROLES, "completion": ROLES}, "chat"),
+        ("kto", {}, {"prompt": ROLES, "completion": ROLES}, None),
+        ("sharegpt", {}, {"chosen": ROLES, "rejected": ROLES}, None),
+        ("auto", {"text": "chosen"}, {"chosen": ROLES, "rejected": ROLES}, None),
+        ("auto", {}, {"instruction": "", "output": ""}, None),
+    ],
+)
+def test_whole_conversations_in_chosen_and_rejected_are_found(name, mapping, row, kind):
+    layout = resolve_conversations(name, mapping, [Row("a.jsonl", 1, row)])
+    assert (layout and layout.kind) == kind
+
+
+def test_the_columns_listed_in_an_error_have_an_end():
+    watch = ColumnWatch.of({"x": "late"})
+    watch.look(dict.fromkeys(map(str, range(1000))))
+    with pytest.raises(UsageError, match="and 950 more"):
+        watch.check("a.jsonl")
 
 
 def test_a_mapped_column_may_come_late_but_not_never():

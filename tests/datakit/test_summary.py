@@ -1,8 +1,10 @@
 """What people are told: a short summary on stderr, one object on stdout, and nothing that can drive a terminal."""
 
 import json
+import os
 from pathlib import Path
 
+import orjson
 import pytest
 import typer
 
@@ -35,6 +37,19 @@ def test_many_reasons_are_summed_up_at_the_end():
     lines = summary_lines(Outcome("convert", 20, 0, {f"r{i}": 1 for i in range(20)}))
     assert len(lines) == 14
     assert lines[-1] == "         8  for 8 other reasons"
+
+
+def test_shards_are_told_by_the_first_and_the_last_of_them():
+    names = tuple(Path(f"x-0000{i}.jsonl") for i in range(6))
+    assert summary_lines(Outcome("convert", outputs=names))[-1] == "  written: 6 files, x-00000.jsonl to x-00005.jsonl"
+    assert summary_lines(Outcome("convert", outputs=names[:2]))[-2:] == [
+        "  written: x-00000.jsonl", "  written: x-00001.jsonl"
+    ]  # fmt: skip
+
+
+def test_names_that_are_no_utf_8_are_still_json():
+    outcome = Outcome("convert", outputs=(Path(os.fsdecode(b"caf\xe9.jsonl")), "s3://b/a.jsonl"))
+    assert orjson.loads(orjson.dumps(outcome.as_json()))["outputs"] == ["caf\ufffd.jsonl", "s3://b/a.jsonl"]
 
 
 def test_json_is_one_object_on_stdout_and_the_exit_code_is_passed_on(capfd):

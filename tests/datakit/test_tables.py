@@ -21,7 +21,7 @@ from registry.errors import UsageError
 
 def as_parquet(rows: list[dict], changes: Counter[str] | None = None) -> pa.Table:
     handle = io.BytesIO()
-    with parquet_writer(handle, Path(), Counter() if changes is None else changes) as write:
+    with parquet_writer(lambda: handle, None, Path(), Counter() if changes is None else changes) as write:
         for row in rows:
             write(encode_row(row, Counter()))
     return pq.read_table(io.BytesIO(handle.getvalue()))
@@ -86,9 +86,18 @@ def test_a_list_of_several_kinds_is_told_by_its_row():
 
 
 def test_numbers_too_large_for_their_type_are_refused_not_rounded():
-    for rows in ([{"n": 2**63}], [{"n": 2**53 + 1}, {"n": 0.5}]):
+    for rows in ([{"n": 2**64}], [{"n": 2**63}, {"n": -1}], [{"n": 2**53 + 1}, {"n": 0.5}]):
         with pytest.raises(UsageError, match="too large for its type"):
             as_parquet(rows)
+
+
+@pytest.mark.parametrize("batch_rows", [1, 100])
+def test_whole_numbers_of_64_bits_without_a_sign_are_kept(monkeypatch, batch_rows):
+    monkeypatch.setattr(tables, "BATCH_ROWS", batch_rows)
+    rows = [{"n": 1, "l": [2**64 - 1]}, {"n": 2**64 - 1, "l": []}, {"n": None, "l": None}]
+    found = as_parquet(rows)
+    assert found.to_pylist() == rows
+    assert found.schema.field("n").type == pa.uint64()
 
 
 def test_objects_that_never_have_a_key_become_null_and_are_counted():
@@ -120,7 +129,7 @@ def test_only_types_and_first_rows_are_kept_while_batches_pass():
 
 def test_csv_cells_are_text_as_it_is_and_all_else_as_json():
     handle = io.BytesIO()
-    with delimited_writer(handle, Path(), ",") as write:
+    with delimited_writer(lambda: handle, None, Path(), ",") as write:
         for row in ({"t": 'a,"b"\nc', "n": 0.5}, {"t": None, "n": True, "late": {"k": [None, "ü"]}}, {"late": 2**70}):
             write(json.dumps(row).encode())
     assert handle.getvalue().decode() == (

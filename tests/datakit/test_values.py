@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datakit.values import BINARY, DECIMAL, DURATION, NON_FINITE, SURROGATE, TIME, encode_row
+from registry.arrow_rows import Seconds, TimeText
 from registry.errors import RowFault
 from registry.rows import decode_json
 
@@ -54,14 +55,19 @@ def test_each_kind_has_its_one_spelling_at_any_depth(value, spelled, counted):
     assert changes[counted] == 2
 
 
-def test_arrow_maps_become_objects_unless_a_key_comes_twice():
-    row = {"one": [("a", 1), ("b", None)], "numbers": [(7, "x")], "twice": [("a", 1), ("a", 2)], "none": []}
-    assert json.loads(encode_row(row, Counter())) == {
-        "one": {"a": 1, "b": None},
-        "numbers": {"7": "x"},
-        "twice": [["a", 1], ["a", 2]],
-        "none": [],
-    }
+@pytest.mark.parametrize(
+    ("value", "spelled", "counted"),
+    [
+        (TimeText("2025-01-08T13:19:09.000000005"), "2025-01-08T13:19:09.000000005", TIME),
+        (Seconds(1e18), 1e18, DURATION),
+        (Decimal("1E+3"), "1000", DECIMAL),
+        (Decimal("0E-3"), "0.000", DECIMAL),
+    ],
+)
+def test_times_beyond_python_and_decimals_are_spelled_out(value, spelled, counted):
+    changes: Counter[str] = Counter()
+    assert json.loads(encode_row({"a": value}, changes)) == {"a": spelled}
+    assert changes[counted] == 1
 
 
 def test_a_list_of_pairs_that_json_wrote_stays_a_list():

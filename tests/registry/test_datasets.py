@@ -143,10 +143,53 @@ def test_a_bom_is_read_past(tmp_path):
     assert read_dataset_info(tmp_path) == {"a": {}}
 
 
-def test_a_hub_entry_says_that_hubs_are_not_read(tmp_path):
-    entry = parse_entry("mine", {"hf_hub_url": "org/name"}, tmp_path)
-    with pytest.raises(UsageError, match="lives at org/name, and hub datasets are not read yet"):
-        _ = entry.path
+@pytest.mark.parametrize(
+    ("raw", "environment", "sources"),
+    [
+        ({"hf_hub_url": "org/name"}, {}, ["hf://org/name"]),
+        ({"hf_hub_url": "o/n", "subset": "en", "split": "test", "folder": "v2"}, {}, ["hf://o/n/en:test?folder=v2"]),
+        ({"hf_hub_url": "o/n", "ms_hub_url": "p/m"}, {}, ["hf://o/n"]),
+        ({"hf_hub_url": "o/n", "ms_hub_url": "p/m"}, {"USE_MODELSCOPE_HUB": "1"}, ["ms://p/m"]),
+        ({"ms_hub_url": "p/m", "file_name": "a.json"}, {}, ["ms://p/m"]),
+        ({"hf_hub_url": "o/n", "om_hub_url": "p/m"}, {}, ["hf://o/n"]),
+        ({"hf_hub_url": "o/n", "script_url": "x"}, {}, ["hf://o/n"]),
+        ({"cloud_file_name": "s3://b/a.jsonl", "file_name": "a.json"}, {}, ["s3://b/a.jsonl"]),
+        ({"file_name": "gs://b/a.jsonl"}, {}, ["gs://b/a.jsonl"]),
+        ({"file_name": "a.json"}, {}, ["{folder}/a.json"]),
+    ],
+)
+def test_an_entry_s_rows_lie_where_llamafactory_looks_first(tmp_path, monkeypatch, raw, environment, sources):
+    for variable in ("USE_MODELSCOPE_HUB", "USE_OPENMIND_HUB"):
+        monkeypatch.setenv(variable, environment.get(variable, "0"))
+    entry = parse_entry("mine", raw, tmp_path)
+    assert entry.sources == [source.format(folder=tmp_path) for source in sources]
+
+
+@pytest.mark.parametrize(
+    ("raw", "environment"),
+    [
+        ({"script_url": "x", "file_name": "a.json"}, {}),
+        ({"om_hub_url": "o/n"}, {}),
+        ({"hf_hub_url": "o/n", "om_hub_url": "p/m"}, {"USE_OPENMIND_HUB": "true"}),
+    ],
+)
+def test_an_entry_that_only_a_program_or_another_hub_could_give_is_told(tmp_path, monkeypatch, raw, environment):
+    for variable in ("USE_MODELSCOPE_HUB", "USE_OPENMIND_HUB"):
+        monkeypatch.setenv(variable, environment.get(variable, "0"))
+    entry = parse_entry("mine", raw, tmp_path)
+    with pytest.raises(UsageError, match=r'dataset "mine" lies where no rows are read from.*\n  Download it'):
+        _ = entry.sources
+
+
+def test_an_entry_on_another_machine_has_no_path(tmp_path):
+    with pytest.raises(UsageError, match='dataset "mine" lies on another machine: org/name'):
+        _ = parse_entry("mine", {"hf_hub_url": "org/name"}, tmp_path).path
+
+
+@pytest.mark.parametrize("key", ["subset", "split", "folder", "hf_hub_url"])
+def test_a_place_must_be_text(tmp_path, key):
+    with pytest.raises(Faults, match=f'"{key}" must be text, not 3'):
+        parse_entry("mine", {"hf_hub_url": "o/n", key: 3}, tmp_path)
 
 
 def test_the_openai_tags_are_those_of_the_wire():

@@ -14,7 +14,7 @@ from registry.encode import (
     split_budget,
 )
 from registry.errors import RowFault
-from registry.records import ChatRecord
+from registry.records import ChatRecord, FeedbackRecord
 from registry.render import SlotRenderer, turns_of
 from registry.templates import Template, Token, load_template, template_names
 from tests.conftest import BYTES, ByteTokenizer, chat, preference, spelled, trained_text, whole_text
@@ -244,17 +244,47 @@ def test_encoding_many_is_encoding_each(records):
     assert encoder.chats(records) == [encoder.chats([record])[0] for record in records]
 
 
+def lengths_of(records, renderer, tokenizer=BYTES):
+    encoder = Encoder(tokenizer, renderer, EncodeRules())
+    (found,) = encoder.lengths([encoder.walked(records)])
+    return found
+
+
 @given(CHATS)
 def test_lengths_are_those_of_the_uncut_turns(record):
-    (lengths,) = Encoder(BYTES, CHATML, EncodeRules()).lengths([record])
+    found = lengths_of([record], CHATML)
     example = encode(record, cutoff_len=10**6)
-    assert sum(source + target for source, target in lengths) == len(example.ids)  # type: ignore[union-attr, misc]
-    assert sum(target for _, target in lengths) == example.num_trained  # type: ignore[union-attr, misc]
+    assert found.num_turns == [len(record.messages) // 2]
+    assert sum(found.sources) + sum(found.targets) == len(example.ids)
+    assert sum(found.targets) == example.num_trained
 
 
 def test_lengths_of_a_pair_are_those_of_both_answers():
-    (lengths,) = Encoder(BYTES, EMPTY, EncodeRules()).lengths([preference("pp", chosen="ccc", rejected="r")])
-    assert lengths == [(2, 3), (2, 1)]
+    found = lengths_of([preference("pp", chosen="ccc", rejected="r")], EMPTY)
+    assert (found.num_turns, found.sources, found.targets) == ([2], [2, 2], [3, 1])
+
+
+def test_lengths_of_a_judged_answer_take_all_before_it_as_its_prompt():
+    record = FeedbackRecord(chat("aa", "b", "cccc", "ddd").messages, desirable=False)
+    found = lengths_of([record], EMPTY)
+    assert (found.num_turns, found.sources, found.targets) == ([1], [7], [3])
+
+
+def test_lengths_of_many_batches_come_in_order():
+    encoder = Encoder(BYTES, EMPTY, EncodeRules())
+    batches = [[chat("q" * n, "a")] for n in range(1, 6)]
+    found = list(encoder.lengths(encoder.walked(batch) for batch in batches))
+    assert [lengths.sources for lengths in found] == [[1], [2], [3], [4], [5]]
+
+
+def test_half_a_character_costs_its_own_row_only():
+    half = chat("a\ud800", "b")
+    found = lengths_of([chat("q", "a"), half, chat("qq", "a")], EMPTY)
+    assert found.num_turns == [1, 0, 1]
+    assert "half a character" in found.faults[1].reason
+    examples = Encoder(BYTES, EMPTY, EncodeRules()).chats([chat("q", "a"), half])
+    assert isinstance(examples[0], Example)
+    assert isinstance(examples[1], RowFault)
 
 
 # --- what was cut is counted -------------------------------------------------------------------------------------

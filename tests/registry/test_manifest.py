@@ -1,10 +1,12 @@
 """The manifest says what made a file, from what, and where every row went; it never holds a secret."""
 
 import hashlib
+from collections import Counter
 
 import pytest
 
-from registry.manifest import Ledger, build_manifest, manifest_path, sha256_of, tool_version, write_manifest
+from registry.digest import sha256_of
+from registry.manifest import Ledger, build_manifest, manifest_path, tool_version, write_manifest
 
 
 def ledger_of(rows_in, rows_out, **rejected):
@@ -18,8 +20,18 @@ def ledger_of(rows_in, rows_out, **rejected):
 
 def test_a_lost_row_is_a_fault_of_ours():
     ledger_of(["a", "a", "b"], 2, empty=1).check()
-    with pytest.raises(AssertionError, match="3 rows in, 2 out, 0 rejected"):
+    with pytest.raises(AssertionError, match="3 rows in, 2 out, 0 rejected, 0 filtered, 0 added"):
         ledger_of(["a", "a", "b"], 2).check()
+
+
+def test_rows_left_out_as_asked_and_rows_made_beyond_the_first_are_in_the_books():
+    ledger = Ledger(rows_in=5, rows_out=6, filtered=Counter({"--where": 2}), added=3)
+    ledger.check()
+    manifest = build_manifest("convert", {}, [], ledger)
+    assert (manifest["filtered"], manifest["rows_added"]) == ({"--where": 2}, 3)
+    ledger.added = 2
+    with pytest.raises(AssertionError, match="5 rows in, 6 out, 0 rejected, 2 filtered, 2 added"):
+        ledger.check()
 
 
 def test_no_manifest_is_built_from_a_ledger_that_lost_a_row(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import registry.rows
+import registry.rows.json_values
 from registry.errors import UsageError
 from registry.rows import BadRow, Row, decode_json, read_rows
 
@@ -137,7 +137,7 @@ def test_an_array_read_in_small_pieces_is_what_json_loads_gives(tmp_path_factory
     text = json.dumps(document, indent=indent)
     write(path, text)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry.rows, "JSON_CHUNK", chunk)
+        patch.setattr(registry.rows.json_values, "CHUNK", chunk)
         found = list(read_rows([path]))
     assert [r.number for r in found] == list(range(1, len(document) + 1))
     for row, value in zip(found, json.loads(text), strict=True):
@@ -154,7 +154,7 @@ def test_unicode_read_in_small_pieces_stays_whole(tmp_path_factory, rows, chunk)
     path = tmp_path_factory.getbasetemp() / "unicode.json"
     write(path, json.dumps(rows, ensure_ascii=False))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry.rows, "JSON_CHUNK", chunk)
+        patch.setattr(registry.rows.json_values, "CHUNK", chunk)
         assert rows_of(path) == rows
 
 
@@ -173,7 +173,7 @@ def test_unicode_read_in_small_pieces_stays_whole(tmp_path_factory, rows, chunk)
     ],
 )
 def test_a_broken_array_is_refused_with_row_and_line(tmp_path, monkeypatch, chunk, text, place, reason):
-    monkeypatch.setattr(registry.rows, "JSON_CHUNK", chunk)
+    monkeypatch.setattr(registry.rows.json_values, "CHUNK", chunk)
     path = write(tmp_path / "a.json", text)
     with pytest.raises(UsageError) as error:
         list(read_rows([path]))
@@ -249,7 +249,7 @@ def test_text_lines_lose_bom_and_crlf_and_blank_lines_are_passed_over_unless_kep
         ),
         ("a.json", b'[{"a": "x"}, {"a": "\xff"}]', "invalid UTF-8: byte 0xff", '{"a": "\\xff"}'),
         ("a.csv", b"a\nx\n\xff\n", "invalid UTF-8", "\\xff"),
-        ("a.txt", b"x\n\xff\n", "invalid UTF-8", "\\xff"),
+        ("a.txt", b"x\n\xff\n", "invalid UTF-8: byte 0xff at offset 0 of the line", "\\xff"),
         ("a.jsonl", b'{"a": "x"}\n{"a": "tru', "not JSON: the file ends in the middle of this row", '{"a": "tru'),
         ("a.jsonl", b'{"a": "x"}\n[1, 2]\n', "a row must be a JSON object, this is an array", "[1, 2]"),
         ("a.json", b'[{"a": "x"}, null]', "a row must be a JSON object, this is null", "null"),
@@ -272,13 +272,17 @@ def test_a_row_that_is_no_json_names_the_column(tmp_path):
     assert bad.reason.endswith(" at column 7")
 
 
-def test_a_row_nested_too_deep_does_not_end_the_reader(tmp_path):
-    content = '{"a": ' + "[" * 100_000 + "]" * 100_000 + '}\n{"a": 1}\n'
-    deep, fine = read_rows([write(tmp_path / "a.jsonl", content)])
+@pytest.mark.parametrize("brackets", ["[]", '{"b":1}'], ids=["arrays", "objects"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_a_row_nested_too_deep_costs_only_itself(tmp_path, name, brackets):
+    opening, closing = ("[", "]") if brackets == "[]" else ('{"b":', "}")
+    content = '{"a": ' + opening * 100_000 + "1" + closing * 100_000 + '}\n{"a": 1}\n'
+    if name == "a.json":
+        content = "[" + content.replace("\n", ",", 1) + "]"
+    deep, fine = read_rows([write(tmp_path / name, content)])
     assert isinstance(deep, BadRow)
-    assert fine.data == {"a": 1}  # type: ignore[union-attr]
-    with pytest.raises(UsageError, match="row 1, line 1: not JSON: the row is nested too deep"):
-        list(read_rows([write(tmp_path / "a.json", "[" + content.replace("\n", ",", 1) + "]")]))
+    assert deep.reason == "the row is nested too deep"
+    assert fine == Row(str(tmp_path / name), 2, {"a": 1})
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
@@ -306,9 +310,9 @@ def test_a_file_without_a_row_is_refused(tmp_path, name):
         ("a.parquet", b"PAR1 no", "cannot be read as Parquet"),
         ("a.parquet", b"", "cannot be read as Parquet"),
         ("a.arrow", b"ARROW1 no", "cannot be read as Arrow"),
-        ("a.jsonl.gz", b"no gzip", "Not a gzipped file"),
+        ("a.jsonl.gz", b"no gzip", "named .gz and is not compressed so"),
         ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 500, mtime=0)[:-20], "the compressed file is cut off or damaged"),
-        ("a.jsonl.zst", b"no zstd", "cannot go on reading"),
+        ("a.jsonl.zst", b"no zstd", "named .zst and is not compressed so"),
         ("a.csv", b"a,a\n1,2\n", "the header names a column twice: a"),
         ("a.csv", b"a\xff,b\n1,2\n", "the header is not UTF-8"),
     ],

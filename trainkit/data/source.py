@@ -131,7 +131,7 @@ def _records(entry: DatasetEntry, max_samples: int | None, found: Examples, stri
     Its place matters to the split: LLaMA-Factory counts such rows there, and drops them when it encodes.
     """
     read = READERS[entry.layout.formatting]
-    for row in islice(read_rows([entry.path], keep_blank_lines=strict), max_samples):
+    for row in islice(read_rows(entry.sources, keep_blank_lines=strict), max_samples):
         found.ledger.read(row.file)
         if isinstance(row, BadRow):
             _reject(found, row.file, row.number, "row", row.reason, row.raw)

@@ -101,6 +101,45 @@ def test_a_conversation_with_calls_written_and_read_again_is_the_same():
     assert to_record(row, OPENAI) == record
 
 
+TWO_CALLS = message("assistant", None, tool_calls=[{**call("{}"), "id": "x"}, {**call("{}"), "id": "y"}])
+
+
+@pytest.mark.parametrize(
+    ("results", "content"),
+    [
+        ([message("tool", "1", tool_call_id="x"), message("tool", "2", tool_call_id="y")], '["1","2"]'),
+        ([message("tool", "2", tool_call_id="y"), message("tool", "1", tool_call_id="x")], '["1","2"]'),
+        ([message("tool", "2"), message("tool", "1")], '["2","1"]'),
+        ([message("tool", "2", tool_call_id="y")], "2"),
+    ],
+    ids=["in order", "in another order", "without ids", "one of two"],
+)
+def test_the_results_of_several_calls_are_one_observation_in_the_order_of_the_calls(results, content):
+    row = {"messages": [message("user", "a"), TWO_CALLS, *results, message("assistant", "b")]}
+    record = to_record(row, OPENAI)
+    assert isinstance(record, ChatRecord)
+    assert record.messages[2] == Message("observation", content)
+    assert to_record(from_record(record), OPENAI) == record
+
+
+def test_a_fault_behind_joined_results_has_the_number_of_its_own_message():
+    row = {
+        "messages": [message("user", "a"), TWO_CALLS, message("tool", "1"), message("tool", "2"), message("user", "b")]
+    }
+    with pytest.raises(RowFault) as fault:
+        to_record(row, OPENAI)
+    assert fault.value.field == "messages[4]"
+
+
+def test_whole_numbers_of_any_size_and_halves_of_characters_pass_through_calls():
+    arguments = {"n": 2**70, "half": "\ud800"}
+    row = {"messages": [message("user", "a"), message("assistant", None, tool_calls=[call(json.dumps(arguments))])]}
+    record = to_record(row, OPENAI)
+    assert isinstance(record, ChatRecord)
+    assert json.loads(record.messages[1].content)["arguments"] == arguments
+    assert to_record(from_record(record), OPENAI) == record
+
+
 def test_what_cannot_be_spelled_is_a_fault():
     with pytest.raises(RowFault, match="plain text has no turns"):
         from_record(TextRecord("a"))
@@ -108,3 +147,5 @@ def test_what_cannot_be_spelled_is_a_fault():
         from_record(ChatRecord((Message("user", "a"), Message("function", "add(1)"))))
     with pytest.raises(RowFault, match="a function call needs a name"):
         from_record(ChatRecord((Message("user", "a"), Message("function", "[1]"))))
+    with pytest.raises(RowFault, match="the list of function calls is empty"):
+        from_record(ChatRecord((Message("user", "a"), Message("function", "[]"))))

@@ -85,6 +85,8 @@ def test_preference_rows_have_a_prompt_that_ends_with_the_user_and_two_model_tur
     assert to_record(row, PAIRS) == preference("a", "b", "c", chosen="good", rejected="bad")
     with pytest.raises(RowFault, match="a prompt must end with the user's turn; this one has 2 turns"):
         to_record({**row, "conversations": row["conversations"][:2]}, PAIRS)
+    with pytest.raises(RowFault, match="a message object belongs here, not a list; datakit convert --to preference"):
+        to_record({**row, "chosen": [{"from": "gpt", "value": "good"}]}, PAIRS)
     with pytest.raises(RowFault, match='an answer must be the model\'s turn, not "human"'):
         to_record({**row, "chosen": {"from": "human", "value": "x"}}, PAIRS)
 
