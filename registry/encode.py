@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, TypeVar
 
 from registry.errors import RowFault
-from registry.records import ChatRecord, PreferenceRecord, Record
-from registry.render import Renderer, Turn, answers_of, turns_of
+from registry.fast_tokenizers import is_whole
+from registry.records import ChatRecord, FeedbackRecord, PreferenceRecord, Record
+from registry.render import Renderer, Turn, answers_of, judged_of, turns_of
 from registry.templates import Slot, Token
 from registry.tokenizer import TextEncoder
+
+T = TypeVar("T")
 
 IGNORE = -100  # the label of a token that is not trained; torch's cross-entropy skips it
 
@@ -64,36 +69,55 @@ class Encoder:
         """rm and dpo: chosen and rejected with one prompt, cut by the longer answer (as LLaMA-Factory 0.9.5)."""
         return [t if isinstance(t, RowFault) else self._pair(*t) for t in self._encoded(answers_of, records)]
 
-    def lengths(self, records: Sequence[ChatRecord | PreferenceRecord]) -> list[list[tuple[int, int]] | RowFault]:
-        """Uncut (source, target) lengths: of every turn of a chat, of both answers of a preference."""
-        walk = answers_of if records and isinstance(records[0], PreferenceRecord) else turns_of
-        return [
-            t if isinstance(t, RowFault) else [(len(turn.source), len(turn.target)) for turn in t]
-            for t in self._encoded(walk, records)
-        ]
+    def walked(self, records: Sequence[Record]) -> list[Sequence[Turn] | RowFault]:
+        """The turns of each of several records of one kind, not encoded yet, or why it has none."""
+        return self._walked(WALKS[type(records[0])], records) if records else []
 
-    def _encoded(self, walk: Walk, records: Sequence[Any]) -> list[list[EncodedTurn] | RowFault]:
-        """Every record's turns as ids. Literals repeat in each row, so distinct slots are encoded once a call."""
-        walked = [_or_fault(walk, record, self.renderer) for record in records]
-        turns = [turn for found in walked if not isinstance(found, RowFault) for turn in found]
-        slots = dict.fromkeys(slot for turn in turns for slot in (*turn.source, *turn.target))
-        texts = [slot for slot in slots if isinstance(slot, str) and slot]
-        ids: dict[Slot, list[int]] = dict(zip(texts, self.tokenizer.encode_batch(texts), strict=True))
-        ids |= {slot: self._token(slot) for slot in slots if isinstance(slot, Token)}
+    def _walked(self, walk: Walk, records: Sequence[Record]) -> list[Sequence[Turn] | RowFault]:
+        return [_or_fault(walk, record, self.renderer) for record in records]
+
+    def lengths(self, batches: Iterable[Sequence[Sequence[Turn] | RowFault]]) -> Iterator[TurnLengths]:
+        """Uncut lengths of all turns of each batch. While a batch is made, the one before is counted on a second thread."""
+        with ThreadPoolExecutor(1, thread_name_prefix="count") as pool:
+            before: Future[TurnLengths] | None = None
+            for walked in batches:
+                counting = pool.submit(self._lengths, walked)
+                if before:
+                    yield before.result()
+                before = counting
+            if before:
+                yield before.result()
+
+    def _lengths(self, walked: Sequence[Sequence[Turn] | RowFault]) -> TurnLengths:
+        slots = _distinct(walked)
+        counts = count_texts([slot for slot in slots if isinstance(slot, str)], self.tokenizer)
+        counts |= {slot: len(token_ids(slot, self.tokenizer)) for slot in slots if isinstance(slot, Token)}
+        counts[""] = 0
+        return _turn_lengths(walked, counts)
+
+    def _encoded(self, walk: Walk, records: Sequence[Record]) -> list[list[EncodedTurn] | RowFault]:
+        """Every record's turns as ids."""
+        walked = self._walked(walk, records)
+        slots = _distinct(walked)
+        texts = [slot for slot in slots if isinstance(slot, str)]
+        ids: dict[Slot, list[int]] = _by_text(texts, self.tokenizer.encode_batch)
+        ids |= {slot: token_ids(slot, self.tokenizer) for slot in slots if isinstance(slot, Token)}
         ids[""] = []
 
         def joined(side: Iterable[Slot]) -> list[int]:
             return [i for slot in side for i in ids[slot]]
 
-        return [
-            found if isinstance(found, RowFault) else [EncodedTurn(joined(t.source), joined(t.target)) for t in found]
-            for found in walked
-        ]
-
-    def _token(self, slot: Token) -> list[int]:
-        own = {"bos_token": self.tokenizer.bos_id, "eos_token": self.tokenizer.eos_id}
-        number = own[slot.of] if slot.of else self.tokenizer.token_id(slot.text or "")
-        return [] if number is None else [number]
+        found: list[list[EncodedTurn] | RowFault] = []
+        for turns in walked:
+            try:
+                found.append(
+                    turns
+                    if isinstance(turns, RowFault)
+                    else [EncodedTurn(joined(turn.source), joined(turn.target)) for turn in turns]
+                )
+            except KeyError:
+                found.append(HALF)
+        return found
 
     def _join(self, turns: Sequence[EncodedTurn]) -> Example | RowFault:
         """Turns to one example under the length budget."""
@@ -141,7 +165,34 @@ class EncodedTurn:
     target: list[int]
 
 
+@dataclass(slots=True)
+class TurnLengths:
+    """Uncut lengths of a batch, in tokens: a record's turns follow one another in ``sources`` and ``targets``.
+
+    ``num_turns`` has an entry for each record: 0 for those in ``faults`` (by their number in the batch).
+    """
+
+    num_turns: list[int] = field(default_factory=list)
+    sources: list[int] = field(default_factory=list)
+    targets: list[int] = field(default_factory=list)
+    faults: dict[int, RowFault] = field(default_factory=dict)
+
+
+def token_ids(slot: Token, tokenizer: TextEncoder) -> list[int]:
+    """The one id that a slot stands for; none where the tokenizer has no such token."""
+    own = {"bos_token": tokenizer.bos_id, "eos_token": tokenizer.eos_id}
+    number = own[slot.of] if slot.of else tokenizer.token_id(slot.text or "")
+    return [] if number is None else [number]
+
+
 Walk = Callable[[Any, Renderer], Sequence[Turn]]
+# kind of record -> its turns, as the stage that learns from it cuts them
+WALKS: dict[type[Record], Walk] = {
+    ChatRecord: turns_of,
+    PreferenceRecord: answers_of,
+    FeedbackRecord: judged_of,
+}
+HALF = RowFault("text", "it holds half a character (a lone surrogate), which no tokenizer can read")
 
 
 def _or_fault(walk: Walk, record: Record, renderer: Renderer) -> Sequence[Turn] | RowFault:
@@ -149,6 +200,54 @@ def _or_fault(walk: Walk, record: Record, renderer: Renderer) -> Sequence[Turn] 
         return walk(record, renderer)
     except RowFault as fault:
         return fault
+
+
+def _distinct(walked: Sequence[Sequence[Turn] | RowFault]) -> dict[Slot, None]:
+    """The slots of many turns, each once: literals repeat in every row."""
+    whole = (turn for turns in walked if turns.__class__ is not RowFault for turn in turns)  # type: ignore[union-attr]
+    return dict.fromkeys(chain.from_iterable(side for turn in whole for side in (turn.source, turn.target)))
+
+
+def count_texts(texts: Sequence[str], tokenizer: TextEncoder) -> dict[Slot, int]:
+    """How many ids each text has; texts with halves of characters are left out."""
+
+    def one_by_one(texts: Sequence[str]) -> list[int]:
+        return list(map(len, tokenizer.encode_batch(texts)))
+
+    return _by_text(texts, getattr(tokenizer, "count_batch", one_by_one))
+
+
+def _by_text(texts: Sequence[str], answer: Callable[[Sequence[str]], Sequence[T]]) -> dict[Slot, T]:
+    """What one call of the tokenizer answers for each text; texts with halves of characters are left out."""
+    texts = [text for text in texts if text]
+    try:
+        answers = answer(texts)
+    except (TypeError, ValueError):
+        whole = [text for text in texts if is_whole(text)]
+        if len(whole) == len(texts):
+            raise
+        texts, answers = whole, answer(whole)
+    return dict(zip(texts, answers, strict=True))
+
+
+def _turn_lengths(walked: Sequence[Sequence[Turn] | RowFault], counts: dict[Slot, int]) -> TurnLengths:
+    found = TurnLengths()
+    count = counts.__getitem__
+    for number, turns in enumerate(walked):
+        try:
+            fault, sides = None, []
+            if isinstance(turns, RowFault):
+                fault = turns
+            else:
+                sides = [sum(map(count, side)) for turn in turns for side in (turn.source, turn.target)]
+        except KeyError:
+            fault = HALF
+        if fault:
+            found.faults[number] = fault
+        found.num_turns.append(len(sides) // 2)
+        found.sources += sides[::2]
+        found.targets += sides[1::2]
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 from registry.errors import RowFault
@@ -44,8 +45,8 @@ class SlotRenderer:
     def turns(self, messages: Sequence[Message], system: str) -> list[Turn]:
         """One turn for each pair of messages; the first carries prefix and system text."""
         default = self.template.default_system if self.default_system is None else self.default_system
-        spelled = [self._slots(message, i, system or default) for i, message in enumerate(messages)]
-        return [Turn(tuple(spelled[i]), tuple(spelled[i + 1])) for i in range(0, len(spelled), 2)]
+        spelled = [tuple(self._slots(message, i, system or default)) for i, message in enumerate(messages)]
+        return list(map(Turn, spelled[::2], spelled[1::2]))
 
     def _slots(self, message: Message, index: int, system: str) -> list[Slot]:
         template = self.template
@@ -57,13 +58,23 @@ class SlotRenderer:
                 content = "".join(_fill(s, system, 0) for s in template.system if isinstance(s, str)) + content
             elif system:
                 slots += [s if not isinstance(s, str) else _fill(s, system, 0) for s in template.system]
-        own: tuple[Slot, ...] = getattr(template, message.role)
-        return slots + [s if not isinstance(s, str) else _fill(s, content, index // 2) for s in own]
+        for slot in getattr(template, message.role):
+            slots.append(_fill(slot, content, index // 2) if isinstance(slot, str) else slot)
+        return slots
 
 
 def _fill(slot: str, content: str, turn: int) -> str:
-    # The index first: a "{{idx}}" inside the user's own text is text.
-    return slot.replace("{{idx}}", str(turn)).replace("{{content}}", content, 1)
+    # The index is only looked for outside the content: a "{{idx}}" inside the user's own text is text.
+    before, has_content, after, numbered = _pieces(slot)
+    if numbered:
+        before, after = (part.replace("{{idx}}", str(turn)) for part in (before, after))
+    return f"{before}{content}{after}" if has_content else before
+
+
+@cache
+def _pieces(slot: str) -> tuple[str, bool, str, bool]:
+    before, mark, after = slot.partition("{{content}}")
+    return before, bool(mark), after, "{{idx}}" in slot
 
 
 def turns_of(record: ChatRecord | FeedbackRecord, renderer: Renderer) -> list[Turn]:
@@ -84,6 +95,12 @@ def answers_of(record: PreferenceRecord, renderer: Renderer) -> tuple[Turn, Turn
     return both[0], both[1]
 
 
+def judged_of(record: FeedbackRecord, renderer: Renderer) -> tuple[Turn]:
+    """The judged answer as one turn whose source is the whole conversation before it (kto)."""
+    *before, last = turns_of(record, renderer)
+    return (Turn((*(slot for turn in before for slot in (*turn.source, *turn.target)), *last.source), last.target),)
+
+
 def prompt_of(messages: Sequence[Message], system: str, renderer: Renderer) -> tuple[Slot, ...]:
     """A conversation that ends with the user's side, spelled up to where the model is to go on."""
     turns = renderer.turns((*messages, Message("assistant", "")), system)
@@ -93,5 +110,6 @@ def prompt_of(messages: Sequence[Message], system: str, renderer: Renderer) -> t
 def _refuse_tools(messages: Sequence[Message], tools: str) -> None:
     if tools:
         raise RowFault("tools", "rows with tools are not encoded yet")
-    if any(m.role == "function" for m in messages):
-        raise RowFault("messages", "function calls are not encoded yet")
+    for message in messages:
+        if message.role == "function":
+            raise RowFault("messages", "function calls are not encoded yet")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from registry.errors import UsageError
+from registry.fast_tokenizers import PLAIN, Coder, PlainCoder, check_backend, open_coder
 from registry.own_template import OwnTemplate
 from registry.render import Renderer, SlotRenderer
 from registry.templates import Template, load_template
@@ -57,6 +58,7 @@ class Tokenizer:
             raise UsageError(f"not a tokenizer: {error}", where=str(path)) from None
         self.backend.no_padding()
         self.backend.no_truncation()
+        self.coder: Coder = PlainCoder(self.backend)
         config = _read_json(self.folder / "tokenizer_config.json")
         self.config = _read_json(self.folder / "special_tokens_map.json") | config
         self.bos_token, self.eos_token, self.pad_token = (self._named(f"{n}_token") for n in ("bos", "eos", "pad"))
@@ -102,7 +104,11 @@ class Tokenizer:
         return self.backend.token_to_id(token) if token else None
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        return [e.ids for e in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+        return self.coder.ids(texts)
+
+    def count_batch(self, texts: Sequence[str]) -> list[int]:
+        """How many ids each text has: ``encode_batch`` without making them."""
+        return self.coder.counts(texts)
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
         return self.backend.decode(list(ids), skip_special_tokens=skip_special_tokens)
@@ -111,8 +117,7 @@ class Tokenizer:
         """Take over a template's stop words as special tokens, and its end of sequence (as LLaMA-Factory 0.9.5)."""
         from tokenizers import AddedToken
 
-        known = self.backend.get_vocab(with_added_tokens=True)
-        new = [word for word in template.stop_words if word not in known]
+        new = [word for word in template.stop_words if self.backend.token_to_id(word) is None]
         self.backend.add_special_tokens([AddedToken(w, special=True, normalized=False) for w in template.stop_words])
         self.new_tokens = tuple(new)
         if template.replace_eos:
@@ -130,18 +135,22 @@ class Tokenizer:
 
 
 def open_tokenizer(
-    folder: str | Path, template: str | None, *, default_system: str | None = None
+    folder: str | Path, template: str | None, *, default_system: str | None = None, backend: str = PLAIN
 ) -> tuple[Tokenizer, Renderer]:
     """The tokenizer of a model folder fitted to a template, and what spells conversations with it.
 
-    ``template`` None means the tokenizer's own chat template. Raises ``UsageError`` where there is none.
+    ``template`` None means the tokenizer's own chat template; ``backend`` is one of ``fast_tokenizers.BACKENDS``.
+    Raises ``UsageError`` where there is no such template or backend.
     """
+    check_backend(backend)
     tokenizer = Tokenizer(folder)
     if template is not None:
         built_in = load_template(template)
         tokenizer.fit(built_in)
+        tokenizer.coder = open_coder(backend, tokenizer.backend)
         return tokenizer, SlotRenderer(built_in, default_system)
     tokenizer._complete()
+    tokenizer.coder = open_coder(backend, tokenizer.backend)
     if not tokenizer.chat_template:
         raise UsageError(
             "the tokenizer has no chat template of its own",

@@ -1,188 +1,207 @@
-"""The token lengths of many rows in little memory, and what a cutoff leaves of each: training's own arithmetic."""
+"""The token lengths of many rows in little memory, and what a cutoff keeps of each: training's own arithmetic on columns."""
 
 from __future__ import annotations
 
 from array import array
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from registry.encode import EncodeRules, plan_cuts, split_budget
-from registry.packing import count_blocks
+if TYPE_CHECKING:
+    import numpy as np
 
-BATCH_SIZE = 8  # rows a step in every figure that needs a batch; the trainer's own may differ
-PAD_MULTIPLE = 8  # the trainer pads a batch to the next multiple of this
+    Ints = np.ndarray[Any, np.dtype[np.int64]]
+
+CHUNK_ROWS = 1 << 16  # rows that are looked at together, so that what is made of them stays small
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """One sequence of a row as trained: its tokens, and how many of them are trained."""
+class Part:
+    """The rows of one file or dataset: ``name``, and where its first row and that row's first turn stand."""
 
-    num_tokens: int
-    num_trained: int
+    name: str
+    first_row: int
+    first_turn: int
 
 
 @dataclass
 class Lengths:
-    """Uncut lengths in tokens, 8 bytes a turn. ``kind`` is ``chat``, ``preference`` (two turns a row) or ``text``.
+    """Uncut lengths in tokens: 4 bytes a row and 8 a turn (12 a row of question and answer, 20 a preference).
 
-    ``num_end`` is 1 where one end of sequence follows every conversation (templates with ``efficient_eos``), else 0.
+    ``kind`` is ``chat``, ``preference`` (two turns a row, with one prompt), ``feedback`` (one turn a row) or ``text``
+    (one turn without a source). ``num_end`` is 1 where one end of sequence follows every conversation (templates with
+    ``efficient_eos``), else 0.
     """
 
     kind: str
     num_end: int = 0
-    firsts: array[int] = field(default_factory=lambda: array("q"))  # where each row's turns begin
+    num_turns: array[int] = field(default_factory=lambda: array("i"))
     sources: array[int] = field(default_factory=lambda: array("i"))
     targets: array[int] = field(default_factory=lambda: array("i"))
+    parts: list[Part] = field(default_factory=list)
 
     def __len__(self) -> int:
-        return len(self.firsts)
+        return len(self.num_turns)
+
+    def begin(self, name: str) -> None:
+        """The rows that follow belong to the part ``name``."""
+        if not self.parts or self.parts[-1].name != name:
+            self.parts.append(Part(name, len(self), len(self.sources)))
+
+    def extend(self, num_turns: Sequence[int], sources: Sequence[int], targets: Sequence[int]) -> None:
+        """More rows, by how many turns each has and the lengths of all their turns in order."""
+        self.num_turns.extend(num_turns)
+        self.sources.extend(sources)
+        self.targets.extend(targets)
 
     def add(self, turns: Sequence[tuple[int, int]]) -> None:
-        """One more row by the (source, target) lengths of its turns; a text is one turn without a source."""
-        self.firsts.append(len(self.sources))
-        for source, target in turns:
-            self.sources.append(source)
-            self.targets.append(target)
+        """One more row by the (source, target) lengths of its turns."""
+        self.extend([len(turns)], [source for source, _ in turns], [target for _, target in turns])
 
     def turns(self) -> Iterator[list[tuple[int, int]]]:
         """Each row's (source, target) lengths, in file order."""
-        ends = [*self.firsts[1:], len(self.sources)] if len(self) else []
-        for first, end in zip(self.firsts, ends, strict=True):
-            yield list(zip(self.sources[first:end], self.targets[first:end], strict=True))
+        both = iter(zip(self.sources, self.targets, strict=True))
+        for count in self.num_turns:
+            yield [next(both) for _ in range(count)]
 
-    def rows(self) -> array[int]:
+    def chunks(self, part: Part | None = None) -> Iterator[Chunk]:
+        """The rows (of one part) as columns, some hundred thousand at a time."""
+        import numpy as np
+
+        ends = {p.first_row: e.first_row for p, e in zip(self.parts, self.parts[1:], strict=False)}
+        row, turn = (part.first_row, part.first_turn) if part else (0, 0)
+        end = ends.get(row, len(self)) if part else len(self)
+        num_turns, sources, targets = (np.frombuffer(a, np.int32) for a in (self.num_turns, self.sources, self.targets))
+        while row < end:
+            counts = num_turns[row : min(row + CHUNK_ROWS, end)].astype(np.int64)
+            total = int(counts.sum())
+            taken = slice(turn, turn + total)
+            yield Chunk(self, counts, sources[taken].astype(np.int64), targets[taken].astype(np.int64))
+            row, turn = row + len(counts), turn + total
+
+    def rows(self, part: Part | None = None) -> np.ndarray[Any, np.dtype[np.int32]]:
         """Each row's length: the cutoff_len that keeps it whole. Of a preference that is prompt + longer answer."""
-        return array("i", (self.row_length(turns) for turns in self.turns()))
+        import numpy as np
 
-    def row_length(self, turns: Sequence[tuple[int, int]]) -> int:
-        """The cutoff_len that keeps one row whole."""
-        if self.kind == "preference":
-            return turns[0][0] + max(target for _, target in turns) + self.num_end
-        return sum(source + target for source, target in turns) + self.num_end
+        return np.concatenate([np.empty(0, np.int32), *(c.row_lengths().astype(np.int32) for c in self.chunks(part))])
 
-    def sequences(self, turns: Sequence[tuple[int, int]], cutoff_len: int | None) -> list[Kept]:
-        """What training makes of one row: one sequence of a chat, two of a preference, none where nothing is trained."""
-        if self.kind == "preference":
-            return self._pair(turns, cutoff_len)
-        if cutoff_len is None or self.row_length(turns) <= cutoff_len:
-            kept = list(turns)
-        else:
-            cuts = plan_cuts(turns, EncodeRules(cutoff_len=cutoff_len), efficient_eos=bool(self.num_end))
-            kept = [(cut.num_source, cut.num_target) for cut in cuts]
-        num_tokens = sum(source + target for source, target in kept) + self.num_end
-        # With efficient_eos each later prompt's first place is trained to be the end of the answer before it.
-        ends = self.num_end * (1 + sum(source > 0 for source, _ in kept[1:]))
-        num_trained = sum(target for _, target in kept) + ends
-        return [Kept(num_tokens, num_trained)] if num_trained else []
 
-    def _pair(self, turns: Sequence[tuple[int, int]], cutoff_len: int | None) -> list[Kept]:
-        source = turns[0][0]
-        answers = [target + self.num_end for _, target in turns]
-        longest = max(answers)
-        if cutoff_len is not None and source + longest > cutoff_len:
-            source, longest = split_budget(source, longest, cutoff_len)
-        kept = [min(answer, longest) for answer in answers]
-        return [Kept(source + answer, answer) for answer in kept] if all(kept) else []
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some rows as columns: how many turns each has, and the lengths of all their turns one after another."""
+
+    whole: Lengths
+    num_turns: Ints
+    sources: Ints
+    targets: Ints
+
+    def firsts(self) -> Ints:
+        """Where each row's turns begin."""
+        import numpy as np
+
+        return np.cumsum(self.num_turns) - self.num_turns
+
+    def sides(self) -> tuple[Ints, list[Ints]]:
+        """Of rows with one prompt: the prompts, and the answers (one column, of preferences two) with what ends them."""
+        sides = 2 if self.whole.kind == "preference" else 1
+        return self.sources[::sides], [self.targets[i::sides] + self.whole.num_end for i in range(sides)]
+
+    def row_lengths(self) -> Ints:
+        """The cutoff_len that keeps each row whole."""
+        import numpy as np
+
+        if self.whole.kind in ("preference", "feedback"):
+            prompts, answers = self.sides()
+            return prompts + np.maximum.reduce(answers)
+        return np.add.reduceat(self.sources + self.targets, self.firsts()) + self.whole.num_end
+
+    def kept(self, cutoff_len: int | None) -> Kept:
+        """What training makes of each row within ``cutoff_len`` tokens, of whole rows where it is None."""
+        if self.whole.kind in ("preference", "feedback"):
+            return self._kept_answers(cutoff_len)
+        return self._kept_turns(cutoff_len)
+
+    def _kept_answers(self, cutoff_len: int | None) -> Kept:
+        import numpy as np
+
+        prompts, answers = self.sides()
+        if cutoff_len is not None:
+            longest = np.maximum.reduce(answers)
+            cut = prompts + longest > cutoff_len
+            short_prompt, short_answer = split_columns(prompts, longest, np.full_like(prompts, cutoff_len))
+            prompts = np.where(cut, short_prompt, prompts)
+            answers = [np.where(cut, np.minimum(answer, short_answer), answer) for answer in answers]
+        trained = np.logical_and.reduce([answer > 0 for answer in answers])
+        sequences = tuple(np.where(trained, prompts + answer, 0) for answer in answers)
+        return Kept(sequences, np.where(trained, sum(answers), 0))
+
+    def _kept_turns(self, cutoff_len: int | None) -> Kept:
+        import numpy as np
+
+        firsts, num_end = self.firsts(), self.whole.num_end
+        tokens = self.row_lengths()
+        trained = np.add.reduceat(self.targets, firsts)
+        if num_end:  # each later prompt's first place is trained to be the end of the answer before it
+            later = self.sources > 0
+            later[firsts] = False
+            trained = trained + 1 + np.add.reduceat(later, firsts, dtype=np.int64)
+        if cutoff_len is not None:
+            rows = np.flatnonzero(tokens > cutoff_len)
+            tokens[rows], trained[rows] = self._cut_turns(rows, firsts[rows], cutoff_len)
+        return Kept((np.where(trained > 0, tokens, 0),), trained)
+
+    def _cut_turns(self, rows: Ints, firsts: Ints, cutoff_len: int) -> tuple[Ints, Ints]:
+        """Tokens and trained tokens that ``registry.encode.plan_cuts`` leaves of rows too long for ``cutoff_len``."""
+        import numpy as np
+
+        num_end = self.whole.num_end
+        tokens, trained = np.full(len(rows), num_end), np.full(len(rows), num_end)
+        open_rows, turn = np.arange(len(rows)), 0
+        while True:
+            open_rows = open_rows[(turn < self.num_turns[rows[open_rows]]) & (tokens[open_rows] < cutoff_len)]
+            if not len(open_rows):
+                return tokens, trained
+            at = firsts[open_rows] + turn
+            sources, targets = split_columns(self.sources[at], self.targets[at], cutoff_len - tokens[open_rows])
+            tokens[open_rows] += sources + targets
+            trained[open_rows] += targets + (num_end * (sources > 0) if turn else 0)
+            turn += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Rows as trained: the tokens of each row's ``sequences`` (one column, of preferences two; 0 where no trained token
+    is left, for then the row is not trained on), and its trained tokens."""
+
+    sequences: tuple[Ints, ...]
+    trained: Ints
+
+
+def split_columns(sources: Ints, targets: Ints, budgets: Ints) -> tuple[Ints, Ints]:
+    """``registry.encode.split_budget`` of many turns at once; budgets are above 0."""
+    import numpy as np
+
+    shares = targets / np.maximum(sources + targets, 1)
+    allowances = np.where(
+        2 * targets < budgets, budgets, np.where(2 * sources < budgets, budgets - sources, (budgets * shares).astype(np.int64))
+    )  # fmt: skip
+    kept = np.minimum(allowances, targets)
+    return np.minimum(np.maximum(budgets - kept, 0), sources), kept
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """All rows uncut: sequences' tokens and how many of them are trained."""
+    """All rows uncut: the tokens of their sequences, and how many of them are trained."""
 
     num_tokens: int
     num_trained: int
 
 
-def totals(lengths: Lengths) -> Totals:
+def totals(lengths: Lengths, part: Part | None = None) -> Totals:
     """Tokens of all sequences, uncut; of a preference both are counted, prompt and all."""
     num_tokens = num_trained = 0
-    for turns in lengths.turns():
-        for sequence in lengths.sequences(turns, None):
-            num_tokens += sequence.num_tokens
-            num_trained += sequence.num_trained
+    for chunk in lengths.chunks(part):
+        kept = chunk.kept(None)
+        num_tokens += sum(int(column.sum()) for column in kept.sequences)
+        num_trained += int(kept.trained.sum())
     return Totals(num_tokens, num_trained)
-
-
-@dataclass(frozen=True, slots=True)
-class AtCutoff:
-    """What one ``cutoff_len`` does to the rows.
-
-    - ``rows_truncated``: rows that lose at least one token; ``rows_lost`` of them lose every trained token, and are
-      left out of training with all their tokens.
-    - ``tokens_lost``, ``trained_tokens_lost``: the tokens that are gone. For pt, those left at the end of the last block.
-    - ``padding_waste``: share of padded positions when batches of 8 rows in file order are padded to their longest
-      sequence, rounded up to a multiple of 8.
-    - ``packing_efficiency``: share of places filled when the cut sequences are packed best-fit decreasing into
-      blocks of ``cutoff_len`` (context and trained tokens alike count as filled).
-    - ``steps_per_epoch``: optimizer steps of one pass at 8 rows (for pt, 8 blocks) a step, the last one maybe smaller.
-    - ``blocks``: those of the packing; for pt, the examples that there are.
-    """
-
-    cutoff_len: int
-    rows_truncated: int
-    rows_lost: int
-    tokens_lost: int
-    trained_tokens_lost: int
-    padding_waste: float
-    packing_efficiency: float
-    steps_per_epoch: int
-    blocks: int
-
-
-def at_cutoff(lengths: Lengths, cutoff_len: int, whole: Totals | None = None) -> AtCutoff:
-    """What ``cutoff_len`` (in tokens) does to chats or preferences; ``whole`` saves a pass where it is known."""
-    whole = whole or totals(lengths)
-    counts: Counter[int] = Counter()
-    num_tokens = num_trained = num_rows = truncated = lost = positions = 0
-    batch: list[int] = []
-    for turns in lengths.turns():
-        cut = lengths.sequences(turns, cutoff_len)
-        truncated += lengths.row_length(turns) > cutoff_len
-        if not cut:
-            lost += 1
-            continue
-        num_rows += 1
-        for sequence in cut:
-            counts[sequence.num_tokens] += 1
-            num_tokens += sequence.num_tokens
-            num_trained += sequence.num_trained
-            batch.append(sequence.num_tokens)
-        if num_rows % BATCH_SIZE == 0:
-            positions += _padded(batch)
-            batch = []
-    positions += _padded(batch)
-    blocks = count_blocks(counts, cutoff_len)
-    return AtCutoff(
-        cutoff_len=cutoff_len,
-        rows_truncated=truncated,
-        rows_lost=lost,
-        tokens_lost=whole.num_tokens - num_tokens,
-        trained_tokens_lost=whole.num_trained - num_trained,
-        padding_waste=1 - num_tokens / positions if positions else 0.0,
-        packing_efficiency=num_tokens / (blocks * cutoff_len) if blocks else 0.0,
-        steps_per_epoch=-(-num_rows // BATCH_SIZE),
-        blocks=blocks,
-    )
-
-
-def _padded(batch: Sequence[int]) -> int:
-    """Positions of a batch padded to its longest sequence."""
-    return len(batch) * -(-max(batch, default=0) // PAD_MULTIPLE) * PAD_MULTIPLE
-
-
-def in_blocks(num_tokens: int, cutoff_len: int, *, opens_with_bos: bool) -> AtCutoff:
-    """What cutting ``num_tokens`` of text into blocks of ``cutoff_len`` leaves over (``registry.texts``)."""
-    taken = max(cutoff_len - opens_with_bos, 1)
-    blocks, dropped = divmod(num_tokens, taken)
-    return AtCutoff(
-        cutoff_len=cutoff_len,
-        rows_truncated=0,
-        rows_lost=0,
-        tokens_lost=dropped,
-        trained_tokens_lost=dropped,
-        padding_waste=0.0,
-        packing_efficiency=1.0 if blocks else 0.0,
-        steps_per_epoch=-(-blocks // BATCH_SIZE),
-        blocks=blocks,
-    )

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from datakit.stats.lengths import BATCH_SIZE, in_blocks
+from datakit.stats.cutoff import in_blocks
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Ordered = np.ndarray[Any, np.dtype[np.int32]]
 
 FINE, COARSE = 8, 64  # suggestions are multiples of COARSE, of FINE below it
 TEXT_CAP = 2048  # blocks of text need not be longer to learn from; the trainer's own default
 TEXT_WASTE = 0.01
+LONGEST_STEP = 1 << 20  # tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,40 +27,44 @@ class Suggestion:
     reason: str
 
 
-def suggest_cutoff(rows: Sequence[int], target: float, limit: int | None) -> Suggestion:
+def suggest_cutoff(rows: Ordered, target: float, limit: int | None, unit: str = "rows") -> Suggestion:
     """The smallest multiple of 64 (of 8 below it) that keeps ``target`` of the ``rows`` whole, within the model's ``limit``.
 
-    ``rows`` are the rows' lengths in tokens, sorted.
+    ``rows`` are the rows' lengths in tokens, sorted; ``unit`` is what the reason calls them.
     """
-    needed = rows[max(math.ceil(target * len(rows) - 1e-9), 1) - 1]
-    wanted = round_up(needed)
+    wanted = round_up(int(rows[rank_of(target, len(rows)) - 1]))
     if limit is not None and wanted > limit:
         cutoff = round_down(limit)
         return Suggestion(
             cutoff,
-            f"the model's own limit of {limit:,} tokens binds: {_whole(rows, cutoff)} there, "
+            f"the model's own limit of {limit:,} tokens binds: {_whole(rows, cutoff, unit)} there, "
             f"while {percent(target)} would take {wanted:,}.",
         )
     step = COARSE if wanted > COARSE else FINE
     return Suggestion(
         wanted,
         f"{wanted:,} is the smallest multiple of {step} that keeps at least {percent(target)} of the rows whole: "
-        f"{_whole(rows, wanted)}.",
+        f"{_whole(rows, wanted, unit)}.",
     )
 
 
-def _whole(rows: Sequence[int], cutoff: int) -> str:
-    kept = sum(length <= cutoff for length in rows)
-    return f"{kept:,} of {len(rows):,} rows ({percent(kept / len(rows))}) stay whole"
+def rank_of(share: float, num_rows: int) -> int:
+    """The nearest rank (from 1) of the row up to which ``share`` of the rows lie."""
+    return max(math.ceil(share * num_rows - 1e-9), 1)
 
 
-def suggest_block(num_tokens: int, limit: int | None, *, opens_with_bos: bool) -> Suggestion:
+def _whole(rows: Ordered, cutoff: int, unit: str) -> str:
+    kept = int(rows.searchsorted(cutoff, side="right"))
+    return f"{kept:,} of {len(rows):,} {unit} ({percent(kept / len(rows))}) stay whole"
+
+
+def suggest_block(num_tokens: int, limit: int | None, *, opens_with_bos: bool, batch_size: int = 8) -> Suggestion:
     """pt: the largest multiple of 64 up to 2,048 and the model's ``limit`` that leaves under 1% of the text over.
 
-    A text so short that it would not fill a batch of 8 such blocks gets shorter ones.
+    A text so short that it would not fill one batch of such blocks gets shorter ones.
     """
     largest = min(TEXT_CAP, limit or TEXT_CAP)
-    cap = max(min(largest, num_tokens // BATCH_SIZE), min(FINE, largest))
+    cap = max(min(largest, num_tokens // batch_size), min(FINE, largest))
     step = COARSE if cap >= COARSE else FINE
     choices = list(range(cap // step * step, 0, -step)) or [cap]
     lost = {c: in_blocks(num_tokens, c, opens_with_bos=opens_with_bos).tokens_lost for c in choices}
@@ -68,7 +78,7 @@ def suggest_block(num_tokens: int, limit: int | None, *, opens_with_bos: bool) -
         if cap == TEXT_CAP
         else " (the model's own limit)"
         if cap == limit
-        else " (longer ones would not fill a batch of 8)"
+        else f" (longer ones would not fill a batch of {batch_size})"
     )
     share = percent(lost[best] / num_tokens) if num_tokens else "0%"
     ending = "" if lost[best] > TEXT_WASTE * num_tokens else " that leaves at most 1% of the text over"
@@ -79,14 +89,18 @@ def suggest_block(num_tokens: int, limit: int | None, *, opens_with_bos: bool) -
 
 
 def ladder(shortest: int, longest: int, suggested: int, limit: int | None) -> list[int]:
-    """Powers of two from the last one not above ``shortest`` to the first not below ``longest``, within ``limit``."""
+    """Powers of two from the last one not above ``shortest`` to the first not below ``longest``, within ``limit``.
+
+    Beyond ``LONGEST_STEP`` there is none but the suggestion: one monstrous row would make a dozen of them.
+    """
     power = max(1 << (max(shortest, 1).bit_length() - 1), FINE)
     steps = {suggested}
-    while True:
+    while power <= LONGEST_STEP:
         steps.add(min(power, limit or power))
         if power >= min(longest, limit or longest):
-            return sorted(steps)
+            break
         power *= 2
+    return sorted(steps)
 
 
 def round_up(length: int) -> int:

@@ -55,7 +55,7 @@ def test_a_fast_tokenizer_gives_the_ids_of_tokenizers_whatever_the_text(backend,
     assert coder.counts(texts) == list(map(len, wanted))
 
 
-_BUILT = {}
+_BUILT: dict[str, object] = {}
 
 
 def _built(name, backend):

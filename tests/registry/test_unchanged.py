@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from registry.digest import hashing, sha256_of
 from registry.errors import UsageError
 from registry.rows import read_rows
 from registry.unchanged import unchanged
@@ -93,3 +94,12 @@ def test_a_fault_of_a_file_that_did_not_change_stays_what_it_is(tmp_path):
 def test_what_is_no_file_is_not_looked_at(name):
     with unchanged(name):
         pass
+
+
+def test_a_hash_that_was_taken_before_a_change_is_taken_again(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(ROW)
+    with hashing([str(path)]) as digests:
+        before = digests.of(str(path))
+        grow(path)
+        assert digests.of(str(path)) == sha256_of(path) != before
