@@ -168,7 +168,7 @@ def repeating_rows(rows: int) -> Iterator[bytes]:
         lines = []
         for number in range(start, min(start + 10_000, rows)):
             repeats = number % REPEAT_EVERY == REPEAT_EVERY - 1
-            own = number * 7919 % number if repeats and number > REPEAT_EVERY else number
+            own = (number * 2654435761 >> 7) % number if repeats else number
             own -= own % REPEAT_EVERY == REPEAT_EVERY - 1
             said = texts[own % len(texts)]
             line = b'{"instruction":"what about number %d","input":"","output":"%b"}\n' % (own, said)

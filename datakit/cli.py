@@ -5,9 +5,12 @@ from __future__ import annotations
 import typer
 
 from datakit.commands.convert import convert
+from datakit.commands.dedup import dedup
+from datakit.commands.explain import explain
 from datakit.commands.preview import preview
 from datakit.commands.register import register
 from datakit.commands.run import run
+from datakit.commands.split import split
 from datakit.commands.stats import stats
 from datakit.commands.validate import validate
 from registry.command import run_app
@@ -21,7 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-for verb in (convert, validate, stats, register, preview, run):  # in the order of the road
+for verb in (convert, validate, dedup, split, stats, register, preview, explain, run):  # in the order of the road
     app.command(no_args_is_help=True)(verb)
 
 

@@ -85,7 +85,8 @@ def convert_rows(
     layout = _layout(from_format, mapping, head) if to_format != KEEP else None
     change = recasting(layout, to_format, shape, mapping, fill) if layout else keeping(mapping, fill)
     if layout:
-        log.info("reading as %s: %s", describe_format(layout), _spelled_parts(layout, head))
+        parts = _spelled_parts(layout, head)  # none where only later rows have what is mapped
+        log.info("reading as %s%s", describe_format(layout), f": {parts}" if parts else "")
     asked = {
         "from": from_format, "to": to_format, "shape": shape, "map": mapping, "fill": fill, "where": where,
         "limit": limit, "shuffle": shuffle, "seed": seed if shuffle else None,
@@ -117,7 +118,10 @@ def _plan(
         return plan_typed(files, asked["map"], asked["fill"])
     single = next((name for name in ("where", "shuffle", "fill") if asked[name]), None)
     if single or not sink.takes_lines or not change.is_plain:
-        return f"--{single} looks at each row" if single else "the target takes rows one by one"
+        one_by_one = (
+            "rows of another format are made one by one" if change.shape else "the target takes rows one by one"
+        )
+        return f"--{single} looks at each row" if single else one_by_one
     return plan_columns(files, layout, change.shape or KEEP, asked["map"])
 
 

@@ -48,15 +48,31 @@ def delimited_writer(
         spool.seek(0)
         for lines in _shards(spool, shard_rows):
             text = io.TextIOWrapper(next_file(), encoding="utf-8", newline="", write_through=True)
-            writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
+            write_row = _row_writer(text, delimiter)
             if columns:
-                writer.writerow(columns)
+                write_row(columns)
             for rows in _batches(lines, columns):
-                writer.writerows([_cell(row.get(column)) for column in columns] for row in rows)
+                for row in rows:
+                    write_row([_cell(row.get(column)) for column in columns])
             text.detach()
 
 
-def _cell(value: Any) -> Any:
+def _row_writer(text: io.TextIOWrapper, delimiter: str) -> Callable[[Iterable[Any]], Any]:
+    """Writes one row of cells, each in quotes where it must be.
+
+    The standard library leaves a lone carriage return bare where rows end in a line feed, though every reader (its own,
+    too) takes it for the end of a row.
+    """
+    plain = csv.writer(text, delimiter=delimiter, lineterminator="\n").writerow
+    quoted = csv.writer(text, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL).writerow
+
+    def write(cells: Iterable[Any]) -> Any:
+        return quoted(cells) if any(cell and "\r" in cell for cell in cells) else plain(cells)
+
+    return write
+
+
+def _cell(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     try:

@@ -105,18 +105,24 @@ def target_of(out: str | Path, sources: Sequence[str], shard_rows: int | None = 
         )
     check_target(folder + slash + (_without_field(base, fields[0]) if fields else base), sources)
     if shard_rows is None:
-        return Target(spelled)
+        return _sparing(Target(spelled), sources)
     if fields:
         head, tail, name = base[: fields[0].start()], base[fields[0].end() :], _without_field(base, fields[0])
         width = NUMBER_WIDTH if fields[0]["width"] is None else int(fields[0]["width"] or 1)
     else:
         ending = _ending_of(base)
         head, tail, width, name = base[: len(base) - len(ending)] + "-", ending, NUMBER_WIDTH, base
-    target = Target(folder + slash + name, folder + slash + head, tail, width)
+    return _sparing(Target(folder + slash + name, folder + slash + head, tail, width), sources)
+
+
+def _sparing(target: Target, sources: Sequence[str]) -> Target:
+    """``target`` itself. Raises ``UsageError`` where a shard or the manifest of it would take the place of a source."""
     for source in sources:
-        if target.owns(source):
+        shard = target.is_sharded and target.owns(source)
+        if shard or (source != STDIN and same_file(target.manifest, source)):
             raise UsageError(
-                "one of the sources is named as the shards are, and writing would destroy it",
+                f"one of the sources is named as {'the shards are' if shard else 'the manifest is'}, "
+                "and writing would destroy it",
                 where=source,
                 mend="Choose another name for the output.",
             )
@@ -157,12 +163,17 @@ def check_target(out: str | Path, sources: Sequence[str], *, endings: Sequence[s
         packed and (plain.suffix.lower() == ".parquet" or endings is not ENDINGS)
     ):
         hint = did_you_mean(path.suffix, endings)
+        more = "; all but .parquet also with .gz or .zst." if endings is ENDINGS else "."
         raise UsageError(
-            f'"{path.suffix}" is not a kind of file that is written here',
+            f'"{path.suffix}" is not a kind of file that is written here'
+            if path.suffix
+            else "the name has no ending, which would tell what kind of file to write",
             where=text,
-            mend=f"{hint} Known endings: {' '.join(endings)}"
-            + ("; all but .parquet also with .gz or .zst." if endings is ENDINGS else "."),
+            mend=f"{hint} Known endings: {' '.join(endings)}{more}".lstrip(),
         )
+    file = None if is_remote(text) else next((str(above) for above in path.parents if above.is_file()), None)
+    if file is not None:
+        raise UsageError(f"{file} is a file, so nothing can be written below it", where=text)
     for source in sources:
         if source != STDIN and same_file(text, source):
             raise UsageError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -111,7 +111,25 @@ def _arrow(source: str | BinaryIO) -> Iterator[tuple[pa.Schema, Iterator[Any]]]:
             handle.seek(0)
             whole = iter(pa.ipc.open_stream(handle))
             schema = whole.schema
-        yield schema, (piece for batch in whole for piece in _pieces(_sound(batch)))
+        batches: Iterator[Any] = _while_whole(whole, source) if isinstance(source, str) else whole
+        pieces = (piece for batch in batches for piece in _pieces(_sound(batch)))
+        yield schema, _while_whole(pieces, source) if isinstance(source, str) else pieces
+
+
+def _while_whole(items: Iterator[Any], path: str) -> Iterator[Any]:
+    """``items`` of a file that is mapped into memory: touching what was cut off of it meanwhile ends the process.
+
+    Raises ``ValueError`` where it is shorter than at the start, right before each item is made.
+    """
+    size = Path(path).stat().st_size
+    while True:
+        with suppress(FileNotFoundError):  # removed, its content stays until it is closed
+            if Path(path).stat().st_size < size:
+                raise ValueError("it was cut off while it was read")
+        item = next(items, None)
+        if item is None:
+            return
+        yield item
 
 
 def _sound(batch: Any) -> Any:

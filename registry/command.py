@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import signal
 import sys
@@ -133,5 +134,9 @@ class _Plain(logging.Formatter):
 
 def print_json(value: Any) -> None:
     """The one JSON object that ``--json`` promises, on stdout."""
-    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS) + b"\n")
+    try:
+        text = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # the name of a file that is no UTF-8, or a whole number beyond 64 bits
+        text = json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    sys.stdout.buffer.write(text + b"\n")
     sys.stdout.buffer.flush()

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from registry.unchanged import Identity, identity
+
 CHUNK = 4 << 20  # bytes
 
 
@@ -21,7 +23,7 @@ class Digests:
     """Hashes of files, asked for when they are needed; a file that was not read ahead is read then."""
 
     def __init__(self) -> None:
-        self._found: dict[str, str] = {}
+        self._found: dict[str, tuple[str, Identity | None]] = {}
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -34,7 +36,9 @@ class Digests:
         """The hash of one file. Raises ``OSError`` where it cannot be read."""
         if self._thread is not None:
             self._thread.join()
-        return self._found.get(file) or sha256_of(file)
+        found, of = self._found.get(file, ("", None))
+        # What changed since is hashed as it is now: whoever read it made sure that it did not change meanwhile.
+        return found if found and of == identity(file) else sha256_of(file)
 
     def stop(self) -> None:
         """Let go of what is not hashed yet."""
@@ -42,7 +46,7 @@ class Digests:
 
     def _run(self, files: Iterable[str]) -> None:
         for file in files:
-            digest = hashlib.sha256()
+            digest, of = hashlib.sha256(), identity(file)
             try:
                 with Path(file).open("rb", buffering=0) as handle:
                     while chunk := handle.read(CHUNK):
@@ -51,7 +55,7 @@ class Digests:
                         digest.update(chunk)
             except OSError:  # whoever asks for it reads it again, and tells
                 continue
-            self._found[file] = digest.hexdigest()
+            self._found[file] = digest.hexdigest(), of
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from registry.errors import UsageError
 
-_Identity = tuple[int, int, int]
+Identity = tuple[int, int, int]
 
 
 @contextmanager
@@ -18,18 +18,19 @@ def unchanged(file: str) -> Iterator[None]:
     Rows of such a file are of two states at once, and the hash in the manifest would be of neither. What fails within
     the block because of it is told as the change. Stdin and addresses are not looked at.
     """
-    before = _identity(file)
+    before = identity(file)
     try:
         yield
     except UsageError as error:
-        if (what := _change(before, _identity(file))) is not None:
+        if (what := _change(before, identity(file))) is not None:
             raise _changed(file, what) from error
         raise
-    if (what := _change(before, _identity(file))) is not None:
+    if (what := _change(before, identity(file))) is not None:
         raise _changed(file, what)
 
 
-def _identity(file: str) -> _Identity | None:
+def identity(file: str) -> Identity | None:
+    """What tells a file from what it was before: size, time of the last change and number; None where it is no file."""
     try:
         found = Path(file).stat()
     except (OSError, ValueError):
@@ -37,7 +38,7 @@ def _identity(file: str) -> _Identity | None:
     return found.st_size, found.st_mtime_ns, found.st_ino
 
 
-def _change(before: _Identity | None, after: _Identity | None) -> str | None:
+def _change(before: Identity | None, after: Identity | None) -> str | None:
     if before is None or before == after:
         return None
     if after is None:

@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from registry.atomic import atomic_folder, fsync_path, temporary_name
+from registry.digest import sha256_of
 from registry.errors import StoppedError, UsageError
-from registry.manifest import sha256_of
 
 log = logging.getLogger("tunekit")
 

@@ -11,6 +11,7 @@ from datakit.columns.safe import fractions_of, is_text, why_unsafe
 from datakit.columns.shapes import ANSWERS, KEYS, shape_of
 from datakit.columns.spell import flat_lines, shaped_lines
 from datakit.values import NON_FINITE
+from registry.arrow_rows import values_of
 from registry.columnar import is_columnar, schema_of
 from registry.datasets import Layout
 
@@ -133,12 +134,20 @@ def _why_not(schema: pa.Schema, layout: Layout, to_format: str) -> str | None:
         if column not in schema.names:
             continue
         kind = schema.field(column).type
-        fits = is_text(kind) or (pa.types.is_null(kind) and part not in ANSWERS[layout.kind])
-        fits |= part == "kto_tag" and pa.types.is_boolean(kind)
-        fits |= part == "history" and (pa.types.is_list(kind) or pa.types.is_large_list(kind))
-        if not fits:
+        if not (_fits(part, kind) or (pa.types.is_null(kind) and part not in ANSWERS[layout.kind])):
             return f'column "{column}" is {kind}'
     return "two columns have one name" if len(set(schema.names)) < len(schema.names) else None
+
+
+def _fits(part: str, kind: pa.DataType) -> bool:
+    """Whether the row path takes every value of a type for ``part``, so that none needs to be looked at."""
+    import pyarrow as pa
+
+    if part == "kto_tag":
+        return bool(pa.types.is_boolean(kind))
+    if part == "history":
+        return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+    return is_text(kind)
 
 
 @_sound
@@ -185,7 +194,10 @@ def _held(batch: pa.RecordBatch, but_rows: Sequence[int]) -> dict[str, int]:
         taken[row] = False
     counts = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        there = pc.is_valid(column)
+        if _is_indirect(column.type):
+            there = pa.array([value not in (None, "") for value in values_of(column)], pa.bool_())
+        else:
+            there = pc.is_valid(column)
         if is_text(column.type):
             if pa.types.is_string_view(column.type):  # which pyarrow 26 cannot compare
                 column = column.cast(pa.large_string())
@@ -194,6 +206,19 @@ def _held(batch: pa.RecordBatch, but_rows: Sequence[int]) -> dict[str, int]:
             there = pc.and_(there, pa.array(taken))
         counts[name] = pc.sum(there).as_py() or 0
     return counts
+
+
+def _is_indirect(kind: pa.DataType) -> bool:
+    """Whether a column of a type keeps its values, and its nulls, somewhere else."""
+    import pyarrow as pa
+
+    types = pa.types
+    return bool(
+        types.is_dictionary(kind)
+        or types.is_run_end_encoded(kind)
+        or types.is_union(kind)
+        or isinstance(kind, pa.BaseExtensionType)
+    )
 
 
 def _joined(prompt: pl.Expr, query: pl.Expr) -> pl.Expr:

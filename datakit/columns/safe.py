@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 def why_unsafe(schema: pa.Schema) -> str | None:
     """The first column that only the row path spells by the value policy, with its type; None where all are proven.
 
-    Proven (tests/datakit/columns/test_safe.py): text, whole numbers, truth values, 64-bit fractions outside of lists
+    Proven (tests/datakit/columns/test_columns.py): text, whole numbers, truth values, 64-bit fractions outside of lists
     and objects, and lists and objects of the others. All else has a policy of its own (docs/formats.md), or a spelling
     in polars that is not ours: 32-bit fractions, decimals, times, bytes, maps, dictionaries.
     """

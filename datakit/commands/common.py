@@ -28,4 +28,6 @@ ShardRows = Annotated[
         "--shard-rows", min=1, help="Rows to a file, for -o part-{:05d}.jsonl and the like.", show_default=False
     ),
 ]
-Rejects = Annotated[Path | None, typer.Option("--rejects", help="Where rejected rows go. [default: beside the output]")]
+Rejects = Annotated[
+    Path | None, typer.Option("--rejects", help="Where rejected rows go. By default beside the output.")
+]

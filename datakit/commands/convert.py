@@ -24,7 +24,7 @@ def convert(
         typer.Option(
             "-o",
             "--out",
-            help="File to write; its ending decides: .jsonl .json .csv .tsv .parquet. - is stdout (JSONL).",
+            help="File to write; its ending decides: .jsonl .json .csv .tsv, also .gz or .zst, and .parquet. - is stdout (JSONL).",
         ),
     ],
     from_: Annotated[

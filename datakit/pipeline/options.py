@@ -9,7 +9,8 @@ from datakit.options import pairs
 from datakit.pipeline.steps import OPTIONS, REQUIRED
 from registry.datasets import FORMATTINGS
 from registry.errors import UsageError, did_you_mean
-from registry.formats import LAYOUTS, WRITERS
+from registry.formats import LAYOUTS
+from registry.formats.targets import TARGETS
 from registry.stages import KINDS
 from registry.templates import template_names
 
@@ -110,10 +111,22 @@ def _count(value: Any) -> int | None:
     return value
 
 
+def _seed(value: Any) -> int | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        raise _Wrong(f"a whole number from 0 on belongs here, not {value!r}")
+    return value
+
+
 def _share(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise _Wrong(f"a number from 0 to 1 belongs here, not {value!r}")
     return float(value)
+
+
+def _amount(value: Any) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str | None) or value == "":
+        raise _Wrong(f"a count, a share or a word belongs here, not {value!r}")
+    return None if value is None else str(value)
 
 
 def _pairs(value: Any) -> dict[str, str]:
@@ -145,13 +158,16 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "input": _path,
     "output": _path,
     "folder": _path,
+    "files": _path,
     "names": _names,
     "flag": _flag,
     "count": _count,
+    "seed": _seed,
     "share": _share,
+    "amount": _amount,
     "pairs": _pairs,
     "format": _one_of(lambda: ("auto", *LAYOUTS)),
-    "target": _one_of(lambda: ("keep", *WRITERS)),
+    "target": _one_of(lambda: ("keep", *TARGETS)),
     "formatting": _one_of(lambda: FORMATTINGS),
     "stage": _one_of(lambda: STAGES),
     "template": _one_of(template_names),

@@ -77,7 +77,10 @@ def _note_of(step: Step, outcome: Outcome) -> str:
         return f"cutoff_len {outcome.details.get('suggested_cutoff_len')}"
     if step.verb == "validate" and outcome.exit_code:
         return "goes on with the clean rows" if step.options.get("clean") else ""
-    return f"dataset {step.options['name']}" if step.verb == "register" else ""
+    if step.verb == "register":
+        return f"dataset {step.options['name']}"
+    left_out = sum(outcome.filtered.values())
+    return f"{left_out:,} left out" if left_out else ""
 
 
 def run_trainkit(

@@ -15,22 +15,38 @@ Options = Mapping[str, Any]
 OPTIONS: dict[str, dict[str, str]] = {
     "convert": {
         "src": "sources", "out": "output", "from": "format", "to": "target", "map": "pairs", "fill": "pairs",
-        "limit": "count", "rejects": "output", "strict": "flag",
+        "shape": "formatting", "where": "text", "limit": "count", "shuffle": "flag", "seed": "seed",
+        "shard_rows": "count", "rejects": "output", "strict": "flag",
     },
     "validate": {
         "src": "sources", "format": "format", "stage": "stage", "map": "pairs", "clean": "output", "rejects": "output",
         "strict": "flag",
     },
+    "dedup": {
+        "src": "sources", "out": "output", "on": "names", "exact": "flag", "raw": "flag", "near": "share",
+        "shingle": "count", "against": "sources", "decontaminate": "sources", "ngram": "count", "overlap": "amount",
+        "drops": "output", "rejects": "output", "strict": "flag",
+    },
+    "split": {
+        "src": "sources", "out_dir": "files", "val": "amount", "test": "amount", "by": "text", "stratify": "text",
+        "seed": "seed", "ext": "text", "rejects": "output", "strict": "flag",
+    },
     "stats": {
         "src": "sources", "model": "input", "dataset": "names", "dataset_dir": "folder", "template": "template",
-        "stage": "stage", "target": "share", "plot": "output", "html": "output",
+        "stage": "stage", "target": "share", "sample": "count", "seed": "seed", "batch_size": "count",
+        "gradient_accumulation": "count", "packing": "flag", "backend": "text", "plot": "output", "html": "output",
+        "write_config": "output",
     },
     "register": {
         "src": "source", "name": "text", "dataset_dir": "folder", "columns": "pairs", "tags": "pairs",
         "formatting": "formatting", "ranking": "flag", "replace": "flag",
     },
 }  # fmt: skip
-REQUIRED = {"convert": ("src", "out"), "validate": ("src",), "stats": ("model",), "register": ("src", "name")}
+REQUIRED = {
+    "convert": ("src", "out"), "validate": ("src",), "dedup": ("src", "out"), "split": ("src", "out_dir", "val"),
+    "stats": ("model",), "register": ("src", "name"),
+}  # fmt: skip
+ASIDE = ("rejects", "drops")  # outputs that are only there where a row went into them
 DATA_DIR = "data"  # where dataset_info.json is looked for when nothing else is said, as on the command line
 
 
@@ -50,7 +66,10 @@ def inputs_of(verb: str, options: Options) -> list[Thing]:
 
 def outputs_of(verb: str, options: Options) -> list[Thing]:
     """What a datakit step is sure to make."""
-    found = [thing(value) for name, value in options.items() if OPTIONS[verb][name] == "output" and name != "rejects"]
+    found = [thing(value) for name, value in options.items() if OPTIONS[verb][name] == "output" and name not in ASIDE]
+    if verb == "split":
+        parts = ["train", "val", *(["test"] if options.get("test") else [])]
+        found += [thing(str(Path(options["out_dir"]) / f"{part}{options.get('ext', '.jsonl')}")) for part in parts]
     if verb == "register":
         found.append(entry_of(options.get("dataset_dir", DATA_DIR), options["name"]))
     return found
@@ -61,9 +80,30 @@ def _convert(options: Options) -> Outcome:
 
     return convert_rows(
         options["src"], options["out"], from_format=options.get("from", "auto"), to_format=options.get("to", "keep"),
-        mapping=options.get("map", {}), fill=options.get("fill", {}), limit=options.get("limit"),
-        rejects=_path(options.get("rejects")), strict=options.get("strict", False),
+        shape=options.get("shape", "auto"), mapping=options.get("map", {}), fill=options.get("fill", {}),
+        where=options.get("where"), limit=options.get("limit"), shuffle=options.get("shuffle", False),
+        seed=options.get("seed", 42), shard_rows=options.get("shard_rows"), rejects=_path(options.get("rejects")),
+        strict=options.get("strict", False),
     )  # fmt: skip
+
+
+def _dedup(options: Options) -> Outcome:
+    from datakit.dedup import dedup_rows
+
+    told = {name: value for name, value in options.items() if name not in ("src", "out", "on", "drops", "rejects")}
+    on = options.get("on")
+    return dedup_rows(
+        options["src"], options["out"], on=",".join(on) if on else None, drops=_path(options.get("drops")),
+        rejects=_path(options.get("rejects")), **told,
+    )  # fmt: skip
+
+
+def _split(options: Options) -> Outcome:
+    from datakit.split import split_rows
+
+    return split_rows(
+        options["src"], options["out_dir"], **{k: v for k, v in options.items() if k not in ("src", "out_dir")}
+    )
 
 
 def _validate(options: Options) -> Outcome:
@@ -76,21 +116,25 @@ def _validate(options: Options) -> Outcome:
 
 
 def _stats(options: Options) -> Outcome:
-    from datakit.stats import measure_rows
-    from datakit.stats.report import check_targets, summarize, write_files
+    from datakit.stats import Steps, measure_rows
+    from datakit.stats.report import Targets, check_targets, summarize, write_files
 
-    check_targets(_path(options.get("plot")), _path(options.get("html")))
+    targets = Targets(*(_path(options.get(name)) for name in ("plot", "html", "write_config")))
+    check_targets(targets)
+    steps = Steps(options.get("batch_size", 8), options.get("gradient_accumulation", 1), options.get("packing"))
     measured = measure_rows(
         options.get("src", []), model=Path(options["model"]), dataset=",".join(options.get("dataset", ())) or None,
         dataset_dir=Path(options.get("dataset_dir", DATA_DIR)), template=options.get("template"),
-        stage=options.get("stage", "sft"), target=options.get("target", 0.99),
+        stage=options.get("stage", "sft"), target=options.get("target", 0.99), backend=options.get("backend", "auto"),
+        sample=options.get("sample"), seed=options.get("seed", 0), steps=steps,
     )  # fmt: skip
     summary = summarize(measured)
-    written = write_files(measured, summary, plot=_path(options.get("plot")), html=_path(options.get("html")))
+    written = write_files(measured, summary, targets, options)
     ledger = measured.account.ledger
     return Outcome(
         "stats", ledger.rows_in, ledger.rows_out, dict(ledger.rejected), tuple(written),
         details={"suggested_cutoff_len": summary["suggested_cutoff_len"], "reason": summary["reason"]},
+        filtered=dict(ledger.filtered),
     )  # fmt: skip
 
 
@@ -112,6 +156,8 @@ def _path(value: str | None) -> Path | None:
 STEPS: dict[str, Callable[[Options], Outcome]] = {
     "convert": _convert,  # rows of any kind to another
     "validate": _validate,  # faults of every row; the clean ones aside
+    "dedup": _dedup,  # duplicates, near ones, and rows of an evaluation set left out
+    "split": _split,  # training and validation files; groups stay together
     "stats": _stats,  # token lengths, a cutoff_len
     "register": _register,  # an entry in dataset_info.json
 }

@@ -16,8 +16,9 @@ from typing import Literal
 import orjson
 
 from registry.datasets import FILE_NAME, find_entry, read_dataset_info
+from registry.digest import sha256_of
 from registry.errors import UsageError
-from registry.manifest import sha256_of
+from registry.remote import content_key, is_remote
 from registry.sources import expand_sources
 
 # A file changed again within this time of being hashed could keep its size and time stamp: do not trust the cache.
@@ -56,8 +57,8 @@ def entry_of(dataset_dir: str, name: str) -> Thing:
 def entry_and_data(dataset_dir: str, name: str) -> list[Thing]:
     """The entry called ``name``, and the rows it points at as far as it can be read already."""
     found = [entry_of(dataset_dir, name)]
-    with contextlib.suppress(UsageError):  # no such entry yet, or one on a hub: the step that needs it will say so
-        found.append(thing(str(find_entry(name, dataset_dir).path), "data"))
+    with contextlib.suppress(UsageError):  # no such entry yet, or unreadable: the step that needs it will say so
+        found += [thing(source, "data") for source in find_entry(name, dataset_dir).sources]
     return found
 
 
@@ -112,6 +113,8 @@ class Hashes:
             del self.known[path]
 
     def _file(self, path: str) -> str | None:
+        if is_remote(path):
+            return content_key(path)
         try:
             before = Path(path).stat()
             stamp = [before.st_size, before.st_mtime_ns]

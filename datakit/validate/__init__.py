@@ -1,29 +1,40 @@
-"""Every row against what its format and its training stage ask of it, with each fault told by row, field and reason."""
+"""Every row against what its format and its training stage ask of it, with each fault told by code, place and mend."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from datakit.layout import AUTO, ColumnWatch, describe_format, lookup, peek, reach, resolve_layout
+import orjson
+
+from datakit.layout import AUTO, ColumnWatch, describe_format, peek, resolve_layout
 from datakit.outcome import Outcome
 from datakit.summary import with_progress
+from datakit.targets import check_target
+from datakit.together import Together
+from datakit.validate.codes import levels_of
+from datakit.validate.find import Finder
+from datakit.validate.mend import check_text_mending
+from datakit.validate.mending import Mending
+from datakit.validate.page import validate_page
 from datakit.validate.report import Report
-from datakit.validate.structure import CHECKS, Fault
+from datakit.validate.run import Run
+from datakit.validate.structure import faults_of as faults_of
 from datakit.write import STDOUT, Sink, open_sink
-from registry.datasets import Layout
-from registry.errors import RowFault, UsageError, did_you_mean
-from registry.formats import LAYOUTS, READERS
-from registry.records import PreferenceRecord, Record, TextRecord
-from registry.rows import BadRow, Row, read_rows
+from registry.blocks import BLOCK_SIZE, Block, read_blocks, rows_of_block
+from registry.errors import UsageError, did_you_mean
+from registry.formats import LAYOUTS
+from registry.manifest import build_manifest, manifest_path
+from registry.rows import BadRow, Row
 from registry.sources import expand_sources
 from registry.stages import check_stage, check_suits
 
-_INDEX = re.compile(r"messages\[(\d+)\]")
+# Bytes: the rules for texts look at many rows at once, and find the way into a batch once for all of them.
+TEXT_BLOCK_SIZE = 4 * BLOCK_SIZE
 
 
 def validate_rows(
@@ -32,95 +43,111 @@ def validate_rows(
     format_name: str = AUTO,
     stage: str | None = None,
     mapping: Mapping[str, str] | None = None,
-    clean: Path | None = None,
-    rejects: Path | None = None,
+    clean: str | Path | None = None,
+    rejects: str | Path | None = None,
+    text: bool = True,
+    deny: Sequence[str] = (),
+    warn: Sequence[str] = (),
+    allow: Sequence[str] = (),
+    fix: bool = False,
+    fix_text: bool = False,
+    html: Path | None = None,
 ) -> Outcome:
     """Check every row of ``src``. The exit code is 1 where any row has an error; warnings alone leave it at 0.
 
-    ``clean`` gets the rows without an error, unchanged; ``rejects`` (by default beside ``clean``) the others.
-    ``rows_out`` counts rows without an error whether they are written or not. ``details`` hold ``faults``.
+    ``clean`` gets the rows without an error, unchanged but for what ``fix`` and ``fix_text`` mend in them; ``rejects``
+    (by default beside ``clean``) the others. ``rows_out`` counts rows without an error whether they are written or
+    not. ``text`` False leaves the rules for texts out. ``deny``, ``warn`` and ``allow`` take codes and families (see
+    ``datakit.validate.codes.levels_of``). ``details`` hold ``faults`` and the rest of what ``--json`` prints.
     Raises ``UsageError`` for what is wrong as a whole, rows of a kind that ``stage`` cannot learn from included.
     """
     mapping = dict(mapping or {})
+    _check(format_name, stage, clean, fix=fix, fix_text=fix_text, text=text)
+    levels = levels_of(stage, deny=deny, warn=warn, allow=allow)
+    files = expand_sources(src)
+    options = {
+        "format": format_name, "stage": stage, "map": mapping, "text": text, "deny": [*deny], "warn": [*warn],
+        "allow": [*allow], "fix": fix, "fix_text": fix_text,
+    }  # fmt: skip
+    if html is not None:
+        check_target(html, files, endings=(".html", ".htm"))
+    items = read_blocks(files, size=TEXT_BLOCK_SIZE if text else BLOCK_SIZE)
+    with closing(items):
+        head, passing = _head(items, format_name)
+        layout = resolve_layout(format_name, mapping, head)
+        if layout is not None and stage is not None:
+            check_suits(layout.kind, stage, ", ".join(files))
+        watch = ColumnWatch.of(mapping)
+        for row in head:
+            watch.look(row.data)
+        finder = Finder.of(layout or LAYOUTS["text"], mapping, levels, text=text)
+        with Together() as together, open_sink(clean, rejects, files, together=together) as sink:
+            run = Run(finder, Mending(fix, fix_text), watch, sink, Report(levels))
+            with closing(with_progress(passing, "checking", size=_size)) as shown:
+                run.take_all(shown, head)
+            watch.check(", ".join(files))
+            details = {
+                "format": describe_format(layout) if layout else None,
+                "stage": stage,
+                "text_rules": text,
+                **run.report.as_json(),
+                "files": run.report.files(sink.ledger.by_file),
+            }
+            outcome = sink.close_books("validate", options, files, details)
+            if html is not None:
+                _write_page(html, outcome, options, files, sink, together)
+                outcome = replace(outcome, outputs=(*outcome.outputs, html))
+    return replace(outcome, exit_code=1 if outcome.num_rejected or run.report.has_errors else 0)
+
+
+def _check(
+    format_name: str, stage: str | None, clean: str | Path | None, *, fix: bool, fix_text: bool, text: bool
+) -> None:
+    """Raise ``UsageError`` for options that are wrong by themselves."""
     if format_name not in (AUTO, *LAYOUTS):
         known = (AUTO, *LAYOUTS)
         mend = f"{did_you_mean(format_name, known)} Known: {', '.join(known)}.".lstrip()
         raise UsageError(f'unknown format "{format_name}"', where="--format", mend=mend)
-    if str(clean) == STDOUT:
-        raise UsageError("the report goes to stdout, so the clean rows need a file", where="--clean")
-    files = expand_sources(src)
     if stage is not None:
         check_stage(stage)
-    head, rows = peek(read_rows(files), format_name)
-    layout = resolve_layout(format_name, mapping, head)
-    if layout is not None and stage is not None:
-        check_suits(layout.kind, stage, ", ".join(files))
-    watch, report = ColumnWatch.of(mapping), Report()
-    dotted = [column for column in mapping.values() if "." in column]
-    with open_sink(clean, rejects, files) as sink, closing(with_progress(rows, "checking")) as passing:
-        for row in passing:
-            sink.ledger.read(row.file)
-            if isinstance(row, BadRow) or layout is None:
-                reason = row.reason if isinstance(row, BadRow) else "no format"
-                report.add(row.file, row.number, "", reason, "error", "")
-                sink.reject(row, "", reason)
-                continue
-            watch.look(row.data)
-            data = reach(row.data, dotted) if dotted else row.data
-            _judge(row, faults_of(data, layout), sink, report)
-        watch.check(", ".join(files))
-        details = {
-            "format": describe_format(layout) if layout else None,
-            "stage": stage,
-            "faults": report.as_json(),
-            "rows_with_warnings": report.num_warned_rows,
-        }
-        outcome = sink.close_books("validate", {"format": format_name, "stage": stage, "map": mapping}, files, details)
-    return replace(outcome, exit_code=1 if outcome.num_rejected else 0)
+    if str(clean) == STDOUT:
+        raise UsageError("the report goes to stdout, so the clean rows need a file", where="--clean")
+    for flag, given in (("--fix", fix), ("--fix-text", fix_text)):
+        if given and clean is None:
+            raise UsageError("mended rows need a file to go to", where=flag, mend="Add --clean FILE.")
+    if fix_text and not text:
+        raise UsageError("without the rules for texts nothing is found to mend in them", where="--fix-text --no-text")
+    if fix_text:
+        check_text_mending()
 
 
-def faults_of(data: Mapping[str, Any], layout: Layout) -> list[Fault]:
-    """Every fault of one row, in the names of its own columns."""
-    try:
-        record = READERS[layout.formatting](data, layout)
-    except RowFault as fault:
-        value = lookup(data, fault.field)
-        shown = "" if value is None or isinstance(value, list | dict) else str(value)
-        return [Fault(fault.field, fault.reason, "error", shown)]
-    found = [fault for check in CHECKS.values() for fault in check(record)]
-    return [replace(fault, field=spell_field(fault.field, record, layout, data)) for fault in found]
+def _head(items: Iterator[Block | Row | BadRow], format_name: str) -> tuple[list[Row], Iterator[Block | Row | BadRow]]:
+    """The readable ones of the first rows, and all items again."""
+    seen: list[Block | Row | BadRow] = []
+
+    def rows() -> Iterator[Row | BadRow]:
+        for item in items:
+            seen.append(item)
+            if isinstance(item, Block):
+                yield from rows_of_block(item)
+            else:
+                yield item
+
+    head, _ = peek(rows(), format_name)
+    return head, chain(seen, items)
 
 
-def spell_field(part: str, record: Record, layout: Layout, data: Mapping[str, Any]) -> str:
-    """A part of a record as the user's own file calls it: ``messages[1]`` → ``answer`` or ``conversations[2].value``."""
-    columns = layout.columns
-    index = _INDEX.fullmatch(part)
-    if index is None or isinstance(record, TextRecord):
-        own = columns.prompt if part == "text" else getattr(columns, part, None)
-        return own or (str(columns.messages) + "[0]" if part == "system" else part)
-    at = int(index[1])
-    if layout.formatting != "alpaca":
-        turns = data[str(columns.messages)]
-        skipped = len(turns) - len(record.prompt if isinstance(record, PreferenceRecord) else record.messages)
-        return f"{columns.messages}[{at + skipped}].{layout.tags.content_tag}"
-    num_history = 2 * len(data.get(str(columns.history)) or ())
-    if at < num_history:
-        return f"{columns.history}[{at // 2}][{at % 2}]"
-    return str(columns.prompt if at == num_history else columns.response)
+def _size(item: Block | Row | BadRow) -> int:
+    return item.data.count(b"\n") if isinstance(item, Block) else 1
 
 
-def _judge(row: Row, faults: list[Fault], sink: Sink, report: Report) -> None:
-    """Enter a row's faults into the report, and the row among the clean ones or the rejects."""
-    for fault in faults:
-        report.add(row.file, row.number, fault.field, fault.reason, fault.level, fault.value)
-    worst = next((fault for fault in faults if fault.level == "error"), None)
-    if worst is None:
-        try:
-            sink.accept(row, row.data)
-        except RowFault as fault:
-            worst = Fault(fault.field, fault.reason)
-            report.add(row.file, row.number, worst.field, worst.reason, "error", "")
-    if worst is not None:
-        sink.reject(row, worst.field, worst.reason)
-    elif faults:
-        report.num_warned_rows += 1
+def _write_page(
+    html: Path, outcome: Outcome, options: Mapping[str, Any], files: Sequence[str], sink: Sink, together: Together
+) -> None:
+    """The report as a page, with its manifest."""
+    together.open(str(html)).write(validate_page(outcome.as_json()).encode("utf-8", "backslashreplace"))
+    together.settle(str(html))
+    manifest = build_manifest("validate", options, files, sink.ledger, digests=sink.digests)
+    manifest["outputs"] = [together.describe(str(html))]
+    spelled = orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    together.open(str(manifest_path(html))).write(spelled)

@@ -13,6 +13,7 @@ from registry.errors import UsageError, did_you_mean
 FLAG = "--where"
 MOST_NESTING = 60  # levels of parentheses, not and minus
 MOST_CHARACTERS = 20_000
+MOST_DIGITS = 1000  # of a number; Python itself reads no more than 4,300
 _SHOWN = 70  # characters of the condition shown with a fault
 
 KEYWORDS = frozenset({"and", "or", "not", "in", "is", "null", "like", "ilike", "between", "true", "false"})
@@ -276,6 +277,8 @@ class _Parser:
         if token.kind in ("number", "text", "name"):
             self._next += 1
             if token.kind == "number":
+                if len(token.text) > MOST_DIGITS:
+                    self._fail(f"the number has more than {MOST_DIGITS:,} digits", at=token.at)
                 return Literal(_number(token.text), token.at)
             if token.kind == "text":
                 return Literal(token.text[1:-1].replace("''", "'"), token.at)

@@ -30,21 +30,27 @@ def read_batch(file: str, first: int, batch: pa.RecordBatch) -> Iterator[Row | B
     number = first
     step = max(CELLS // max(batch.num_columns, 1), 1)
     for start in range(0, batch.num_rows, step):
-        for found in _rows(file, batch.slice(start, step)):
+        piece = batch.slice(start, step)
+        rows = _rows(file, piece)
+        for data in rows or ():
+            yield Row(file, number, data)
+            number += 1
+        if rows is not None:
+            continue
+        for i in range(piece.num_rows):
+            found = one_row(piece.slice(i, 1))
             yield Row(file, number, found) if isinstance(found, dict) else BadRow(file, number, *found)
             number += 1
 
 
-def _rows(file: str, batch: pa.RecordBatch) -> Iterator[dict[str, Any] | tuple[str, str]]:
+def _rows(file: str, batch: pa.RecordBatch) -> list[dict[str, Any]] | None:
+    """The rows of a batch; None where one of them has no value."""
     try:
-        rows = rows_of(batch)
+        return rows_of(batch)
     except UsageError as error:
         raise UsageError(error.what, where=file, mend=error.mend) from None
     except (ValueError, OverflowError, LookupError):
-        for i in range(batch.num_rows):
-            yield one_row(batch.slice(i, 1))
-    else:
-        yield from rows
+        return None
 
 
 def one_row(batch: pa.RecordBatch) -> dict[str, Any] | tuple[str, str]:

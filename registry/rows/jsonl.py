@@ -59,7 +59,7 @@ def decode_json(line: bytes) -> Any:
         return _exactly(line)  # hundreds of digits, or an exponent beyond what a fraction can be
     # orjson reads whole numbers beyond 64 bits as floats; only lines with such a float pay for a second, exact look.
     try:
-        huge = _holds_huge_float(value)
+        huge = _holds_huge_float(value if type(value) in (dict, list) else [value])
     except RecursionError:  # hundreds of levels deep: whoever writes the row refuses it with a reason
         huge = False
     return _exactly(line) if huge else value
@@ -76,13 +76,18 @@ def _exactly(line: bytes) -> Any:
         raise orjson.JSONDecodeError(TOO_DEEP, "", 0) from None
 
 
-def _holds_huge_float(value: Any) -> bool:
-    kind = type(value)
-    if kind is float:
-        return abs(value) >= 2.0**63
-    if kind is dict:
-        return any(map(_holds_huge_float, value.values()))
-    return kind is list and any(map(_holds_huge_float, value))
+def _holds_huge_float(value: dict[str, Any] | list[Any]) -> bool:
+    inner: Any
+    for inner in value.values() if type(value) is dict else value:
+        kind = type(inner)
+        if kind is str:  # as most values are
+            continue
+        if kind is float:
+            if abs(inner) >= 2.0**63:
+                return True
+        elif (kind is dict or kind is list) and _holds_huge_float(inner):
+            return True
+    return False
 
 
 def _why_not_json(line: bytes, error: orjson.JSONDecodeError, cut: bool) -> str:

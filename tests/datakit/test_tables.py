@@ -17,6 +17,7 @@ from datakit import tables
 from datakit.tables import TypeLearner, delimited_writer, parquet_writer
 from datakit.values import EMPTY_OBJECT, encode_row
 from registry.errors import UsageError
+from registry.rows import read_rows
 
 
 def as_parquet(rows: list[dict], changes: Counter[str] | None = None) -> pa.Table:
@@ -135,3 +136,14 @@ def test_csv_cells_are_text_as_it_is_and_all_else_as_json():
     assert handle.getvalue().decode() == (
         't,n,late\n"a,""b""\nc",0.5,\n,true,"{""k"":[null,""ü""]}"\n,,1180591620717411303424\n'
     )
+
+
+def test_csv_cells_with_a_carriage_return_are_quoted_as_readers_take_it_for_the_end_of_a_row(tmp_path):
+    handle = io.BytesIO()
+    rows = [{"a\rb": "x\ry", "n": None}, {"a\rb": "\r", "n": "z"}]
+    with delimited_writer(lambda: handle, None, Path(), ",") as write:
+        for row in rows:
+            write(encode_row(row, Counter()))
+    assert handle.getvalue() == b'"a\rb","n"\n"x\ry",""\n"\r","z"\n'
+    (tmp_path / "a.csv").write_bytes(handle.getvalue())
+    assert [row.data for row in read_rows([tmp_path / "a.csv"])] == [{"a\rb": "x\ry", "n": ""}, rows[1]]

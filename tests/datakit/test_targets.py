@@ -68,6 +68,7 @@ def test_a_shard_is_known_from_wherever_one_stands(tmp_path, monkeypatch):
         ("x-{:05d}.docx", 5, "not a kind of file that is written here"),
         ("x.parqet", None, r'Did you mean ".parquet"'),
         ("x.parquet.gz", None, "not a kind of file that is written here"),
+        ("x", None, r"the name has no ending, which would tell what kind of file to write\n  Known endings: .jsonl"),
         ("s3://b/k/", None, "this is a folder, a file is needed"),
         ("hf://org/name/a.jsonl", None, "nothing is written there"),
         ("https://host/a.jsonl", None, "nothing is written there"),
@@ -94,6 +95,14 @@ def test_a_source_is_never_overwritten_by_whatever_name_it_goes(tmp_path, monkey
         target_of("a.jsonl", [str(source)], 5)
     with pytest.raises(UsageError, match="one of the sources"):
         target_of("s3://b/a.jsonl", ["s3://b/a.jsonl"])
+    with pytest.raises(UsageError, match=r"b.jsonl.manifest.json: one of the sources is named as the manifest is"):
+        target_of("b.jsonl", [str(tmp_path / "b.jsonl.manifest.json")])
+
+
+def test_nothing_is_written_below_a_file(tmp_path):
+    (tmp_path / "a").write_text("")
+    with pytest.raises(UsageError, match=r"a is a file, so nothing can be written below it"):
+        target_of(tmp_path / "a" / "b" / "c.jsonl", [])
 
 
 def test_a_file_address_is_a_path():

@@ -51,7 +51,7 @@ def test_a_change_between_two_rows_is_told_at_the_end(tmp_path, told):
     assert "read a copy" in str(error.value)
 
 
-@pytest.mark.parametrize("ending", ["jsonl.gz", "parquet", "csv"])
+@pytest.mark.parametrize("ending", ["jsonl.gz", "parquet", "arrow", "csv"])
 def test_what_fails_because_of_a_change_is_told_as_the_change(tmp_path, ending):
     import gzip
 
@@ -59,9 +59,12 @@ def test_what_fails_because_of_a_change_is_told_as_the_change(tmp_path, ending):
     import pyarrow.parquet as pq
 
     path = tmp_path / f"a.{ending}"
+    table = pa.table({"a": [os.urandom(500).hex() for _ in range(MANY)]})
     if ending == "parquet":
-        table = pa.table({"a": [os.urandom(500).hex() for _ in range(MANY)]})
         pq.write_table(table, path, row_group_size=100)
+    elif ending == "arrow":
+        with pa.ipc.new_file(str(path), table.schema) as writer:
+            writer.write_table(table, max_chunksize=100)
     elif ending == "csv":
         path.write_bytes(b"a\n" + (b"x" * 1000 + b"\n") * MANY)
     else:

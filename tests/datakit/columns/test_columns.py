@@ -175,3 +175,28 @@ def test_what_the_fast_path_cannot_do_is_said(tmp_path: Path) -> None:
     assert plan_columns([str(plain)], None, "keep", {"x": "a.b"}) == "a mapped name reaches into an object"
     assert "rows are read one by one" in str(plan_columns([str(chat)], LAYOUTS["sharegpt"], "openai", {}))
     assert plan_columns([str(plain)], LAYOUTS["alpaca"], "sharegpt", {}) == 'there is no column "instruction"'
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "options"),
+    [
+        ("history", pa.array(["", "x", None], pa.string()), {"to_format": "sharegpt"}),
+        ("history", pa.array([None, None, None], pa.large_string()), {"to_format": "alpaca"}),
+        ("good", pa.array(["true", "no", None]), {"to_format": "kto", "mapping": {"kto_tag": "good"}}),
+    ],
+)
+def test_text_in_the_place_of_a_list_or_a_truth_value_is_for_the_row_path(
+    tmp_path: Path, column: str, values: pa.Array, options: dict[str, Any]
+) -> None:
+    table = pa.table({"instruction": ["a", "b", "c"], "output": ["x", "y", "z"], column: values})
+    fast, slow, fast_rows, slow_rows = convert_both_ways(table, tmp_path, **options)
+    assert fast_rows == slow_rows
+    assert fast["rejected"] == slow["rejected"]
+
+
+def test_empty_text_and_null_behind_an_index_are_not_told_as_left_out(tmp_path: Path) -> None:
+    tags = pa.array(["", "x", None, "x"]).dictionary_encode()
+    table = pa.table({"instruction": [*"abcd"], "output": [*"wxyz"], "tag": tags})
+    fast, slow, fast_rows, slow_rows = convert_both_ways(table, tmp_path, to_format="sharegpt")
+    assert fast["details"]["left_out"] == {"tag": 2}
+    check_same(fast, slow, fast_rows, slow_rows)

@@ -77,3 +77,7 @@ def test_whatever_is_written_is_a_condition_or_refused(condition):
     except UsageError:
         return
     where.judge([{"a": 1, "b": "x"}, {}])
+
+
+def test_a_number_of_too_many_digits_is_refused_in_its_place():
+    assert refused("a > " + "9" * 5000).what == "the number has more than 1,000 digits"
