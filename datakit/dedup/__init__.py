@@ -22,9 +22,9 @@ from datakit.dedup.table import KeyTable
 from datakit.dedup.workers import num_workers
 from datakit.dedup.write import Writer
 from datakit.outcome import Outcome
-from datakit.split.source import Source, readable_twice
 from datakit.targets import check_target, same_file
 from datakit.together import Together
+from datakit.twice import Source, readable_twice
 from datakit.write import STDOUT, Sink, open_sink
 from registry.errors import UsageError
 from registry.remote import is_remote

@@ -15,8 +15,8 @@ from datakit.dedup.report import tell_plan
 from datakit.dedup.workers import look_at
 from datakit.dedup.write import Writer
 from datakit.layout import ColumnWatch
-from datakit.split.source import Source, changed
 from datakit.summary import with_progress
+from datakit.twice import Source, changed
 from registry.blocks import read_blocks
 
 

@@ -19,8 +19,9 @@ OPTIONS: dict[str, dict[str, str]] = {
         "shard_rows": "count", "rejects": "output", "strict": "flag",
     },
     "validate": {
-        "src": "sources", "format": "format", "stage": "stage", "map": "pairs", "clean": "output", "rejects": "output",
-        "strict": "flag",
+        "src": "sources", "format": "format", "stage": "stage", "map": "pairs", "text": "flag", "deny": "names",
+        "warn": "names", "allow": "names", "fix": "flag", "fix_text": "flag", "clean": "output", "rejects": "output",
+        "html": "output", "strict": "flag",
     },
     "dedup": {
         "src": "sources", "out": "output", "on": "names", "exact": "flag", "raw": "flag", "near": "share",
@@ -39,7 +40,7 @@ OPTIONS: dict[str, dict[str, str]] = {
     },
     "register": {
         "src": "source", "name": "text", "dataset_dir": "folder", "columns": "pairs", "tags": "pairs",
-        "formatting": "formatting", "ranking": "flag", "replace": "flag",
+        "formatting": "formatting", "ranking": "flag", "model": "input", "template": "template", "replace": "flag",
     },
 }  # fmt: skip
 REQUIRED = {
@@ -69,7 +70,9 @@ def outputs_of(verb: str, options: Options) -> list[Thing]:
     found = [thing(value) for name, value in options.items() if OPTIONS[verb][name] == "output" and name not in ASIDE]
     if verb == "split":
         parts = ["train", "val", *(["test"] if options.get("test") else [])]
-        found += [thing(str(Path(options["out_dir"]) / f"{part}{options.get('ext', '.jsonl')}")) for part in parts]
+        found += [
+            thing(str(Path(options["out_dir"]) / f"{part}.{options.get('ext', 'jsonl').lstrip('.')}")) for part in parts
+        ]
     if verb == "register":
         found.append(entry_of(options.get("dataset_dir", DATA_DIR), options["name"]))
     return found
@@ -111,7 +114,9 @@ def _validate(options: Options) -> Outcome:
 
     return validate_rows(
         options["src"], format_name=options.get("format", "auto"), stage=options.get("stage"), mapping=options.get("map", {}),
-        clean=_path(options.get("clean")), rejects=_path(options.get("rejects")),
+        clean=_path(options.get("clean")), rejects=_path(options.get("rejects")), text=options.get("text", True),
+        deny=options.get("deny", ()), warn=options.get("warn", ()), allow=options.get("allow", ()),
+        fix=options.get("fix", False), fix_text=options.get("fix_text", False), html=_path(options.get("html")),
     )  # fmt: skip
 
 
@@ -144,7 +149,7 @@ def _register(options: Options) -> Outcome:
     return register_dataset(
         Path(options["src"]), options["name"], Path(options.get("dataset_dir", DATA_DIR)), columns=options.get("columns", {}),
         tags=options.get("tags", {}), formatting=options.get("formatting"), ranking=options.get("ranking", False),
-        replace=options.get("replace", False),
+        model=_path(options.get("model")), template=options.get("template"), replace=options.get("replace", False),
     )  # fmt: skip
 
 

@@ -56,7 +56,9 @@ def register_dataset(
         raise UsageError(f'"{name}" cannot be a name: LLaMA-Factory splits lists of names at commas', where="--name")
     place = place_of(src, dataset_dir)
     files = expand_sources([src])
-    first = list(islice(read_rows(files), FIRST_ROWS))
+    rows = read_rows(files)
+    first = list(islice(rows, FIRST_ROWS))
+    has_more = next(rows, None) is not None  # at the end of a file its reader tells what is wrong with it as a whole
     layout, inferred = infer_layout(_readable(first), columns or {}, tags or {}, formatting, ranking)
     for line in inferred:
         log.info("inferred: %s", line)
@@ -64,7 +66,7 @@ def register_dataset(
     parsed = parse_entry(name, entry, dataset_dir)
     for warning in (*parsed.warnings, *_for_other_readers(files)):
         log.warning("%s", warning)
-    reading = _read(parsed.layout, src, files, first)
+    reading = _read(parsed.layout, src, files, first, has_more)
     encoding = encode_records(reading.records, model, template)
     tell(reading, len(first), encoding)
     options = {"src": src, "columns": dict(columns or {}), "tags": dict(tags or {}), "formatting": formatting,
@@ -110,11 +112,11 @@ def _for_other_readers(files: list[str]) -> list[str]:
     return [f"{packed[0]} is read here and by trainkit, but not by LLaMA-Factory"] if packed else []
 
 
-def _read(layout: Layout, src: str, files: list[str], first: list[Row | BadRow]) -> Reading:
+def _read(layout: Layout, src: str, files: list[str], first: list[Row | BadRow], has_more: bool) -> Reading:
     """Rows from the start and from all over, read by the entry. Raises ``UsageError`` where none becomes a record."""
     reading = Reading()
     read_by(layout, [(row.where, row) for row in first], reading)
-    if len(first) == FIRST_ROWS:
+    if has_more:
         read_by(layout, spread_rows(files, skip=FIRST_ROWS, count=SPREAD_ROWS), reading)
     check_reading(reading, layout, src)
     return reading

@@ -13,7 +13,7 @@ import orjson
 
 from datakit.layout import ColumnWatch, lookup
 from datakit.origins import ID, ORIGIN, SeedRef, name_of, origin_of, seeds_of
-from datakit.split.source import Item
+from datakit.twice import Item
 from datakit.values import encode_row
 from registry.blocks import Block
 from registry.errors import RowFault, UsageError

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from datakit.split.choose import TRAIN
 from datakit.split.look import Notes
 from datakit.split.plan import Plan
-from datakit.split.source import Item, changed
+from datakit.twice import Item, changed
 from datakit.values import encode_row
 from datakit.write import Sink
 from registry.blocks import Block

@@ -29,7 +29,7 @@ def build(case: Case, folder: Path) -> None:
 
 
 def build_big(folder: Path) -> list[Path]:
-    """The files that are too large for every run of the tests: rows of a gigabyte between two good ones."""
+    """The files that are too large for every run of the tests: rows of a gigabyte, and columns without end."""
     row, chunk = b'{"instruction":"q","output":"a"}', b"x" * (1 << 20)
     framed = {
         "row_of_1GB.jsonl": (row + b'\n{"instruction":"', b'","output":"a"}\n' + row + b"\n"),
@@ -49,7 +49,8 @@ def build_big(folder: Path) -> list[Path]:
             for _ in range(GIGABYTE // len(chunk) if "nested" not in name else 10):
                 out.write(filling)
             out.write(after)
-    return [folder / name for name in framed]
+    columnar.parquet("100000_columns.parquet", lambda: columnar.wide(100_000))(folder)
+    return [*(folder / name for name in framed), folder / "100000_columns.parquet"]
 
 
 def main() -> None:

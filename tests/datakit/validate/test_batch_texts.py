@@ -13,7 +13,8 @@ from datakit.validate.batch_texts import texts_of_batch
 from datakit.validate.screen import Screen
 from datakit.validate.texts import texts_of
 from registry.blocks import Block
-from registry.formats import LAYOUTS
+from registry.datasets import Layout
+from registry.formats import LAYOUTS, columns
 from registry.rows import Row
 from tests.datakit.validate.made import GOOD, changed
 
@@ -54,7 +55,6 @@ def test_what_the_model_is_taught_to_say_is_an_answer():
 
 
 def test_columns_reached_within_others_are_placed_there():
-    layout = LAYOUTS["text"]
-    judge = Judge(layout.__class__("alpaca", layout.columns.__class__(**{**{n: None for n in layout.columns.__dataclass_fields__}, "prompt": "a.b"})), ("a.b",))  # fmt: skip
+    judge = Judge(Layout("alpaca", columns(prompt="a.b")), ("a.b",))
     batch = batch_of_rows([Row("f", 1, {"a": {"b": "text"}}), Row("f", 2, {"a.b": "flat"})], judge)
     assert found_in(texts_of_batch(batch, judge)) == [(0, "/a/b", "text", False), (1, "/a.b", "flat", False)]
