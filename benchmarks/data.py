@@ -1,6 +1,6 @@
 """The data commands against public tools: speed as ratios in one run, peak memory, and memory at more rows.
 
-    python benchmarks/data.py --tokenizer FOLDER [--rows 1000000] [--chats 200000] [--repeat 3] [--grow 4000000,8000000]
+    python benchmarks/data.py --tokenizer FOLDER [--rows 1000000] [--chats 200000] [--repeat 3] [--grow 4,8]
                               [--only convert] [--work FOLDER] [--write]
 
 Each side is a process of its own; the sides of a job take turns, and medians count. ``--write`` puts the tables into
@@ -23,7 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.rows import make
+from benchmarks import rows as made_rows
 
 OURS = "datakit"
 REPO = Path(__file__).parents[1]
@@ -94,6 +94,13 @@ def script(text: str) -> list[str]:
     return [sys.executable, "-c", text]
 
 
+def make(folder: Path, kind: str, rows: int) -> tuple[Path, Path]:
+    """The rows as Parquet and as JSON lines, made by a process of its own: a child counts its parent's peak as its own."""
+    code = "import sys; from pathlib import Path; from benchmarks.rows import make; make(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))"
+    subprocess.run([sys.executable, "-c", code, str(folder), kind, str(rows)], check=True, cwd=REPO)
+    return made_rows.files_of(folder, kind, rows)
+
+
 def jobs_of(options: argparse.Namespace) -> Iterator[Job]:
     """Every job, its input made just before it."""
     work = options.work
@@ -152,7 +159,6 @@ def measure(job: Job, repeat: int, out: Path) -> dict[str, Run]:
     runs: dict[str, list[Run]] = {side: [] for side in job.sides}
     for _ in range(repeat):
         for side, command in job.sides.items():
-            job.source.read_bytes()[:1]  # every side finds the file in the page cache
             runs[side].append(run_once(command, job.source, out))
     return {
         side: Run(statistics.median(run.seconds for run in found), max(run.peak_mb for run in found))
@@ -173,23 +179,28 @@ def table(jobs: Sequence[tuple[Job, dict[str, Run]]]) -> Iterator[str]:
 
 
 def growth(options: argparse.Namespace, say: Callable[[str], None]) -> Iterator[str]:
-    """Our peak memory at more and more rows."""
-    sizes = [options.rows, *(int(size) for size in options.grow.split(","))]
+    """Our peak memory at more and more rows: the same file once, and under several names."""
+    times = [1, *(int(count) for count in options.grow.split(","))]
     names = ["convert", "convert --to sharegpt", "validate --no-text", "validate"]
     peaks: dict[str, list[str]] = {name: [] for name in names}
-    for rows in sizes:
-        parquet, lines = make(options.work, "alpaca", rows)
+    made = make(options.work, "alpaca", options.rows)
+    for count in times:
         for name in names:
             verb, *flags = name.split()
-            source, target = (parquet, ["-o", "{out}"]) if verb == "convert" else (lines, ["--stage", "sft"])
-            run = run_once([*DATAKIT, verb, "{src}", *target, *flags, "-q"], source, options.work / "out.jsonl")
-            say(f"{rows:,} rows, {name}: {run.peak_mb:,.0f} MB, {run.seconds:.1f} s")
-            peaks[name].append(f"{run.peak_mb:,.0f} MB, {run.seconds:.1f} s")
-        if rows != options.rows:
-            parquet.unlink()
-            lines.unlink()
-    yield "| peak memory, seconds | " + " | ".join(f"{size:,} rows" for size in sizes) + " |"
-    yield "|---" * (len(sizes) + 1) + "|"
+            source, target = (made[0], ["-o", "{out}"]) if verb == "convert" else (made[1], ["--stage", "sft"])
+            links = [options.work / f"copy-{number}{source.suffix}" for number in range(count)]
+            for link in links:
+                link.unlink(missing_ok=True)
+                link.hardlink_to(source)
+            command = [*DATAKIT, verb, *map(str, links), *target, *flags, "-q"]
+            run = run_once(command, source, options.work / "out.jsonl")
+            for link in links:
+                link.unlink()
+            told = f"{run.peak_mb:,.0f} MB, {run.seconds:.1f} s"
+            say(f"{count * options.rows:,} rows, {name}: {told}")
+            peaks[name].append(told)
+    yield "| peak memory, seconds | " + " | ".join(f"{count * options.rows:,} rows" for count in times) + " |"
+    yield "|---" * (len(times) + 1) + "|"
     for name, found in peaks.items():
         yield f"| {name} | {' | '.join(found)} |"
 
@@ -210,7 +221,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--chats", type=int, default=200_000)
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--grow", default="", help="row counts with commas, e.g. 4000000,8000000")
+    parser.add_argument("--grow", default="", help="how many times the rows, with commas, e.g. 4,8")
     parser.add_argument("--only", default="", help="jobs whose name holds this")
     parser.add_argument("--tokenizer", default="", help="folder of Qwen's tokenizer, for stats")
     parser.add_argument("--work", type=Path, default=Path("/tmp/tunekit-bench"))

@@ -66,13 +66,18 @@ def chats(rows: int) -> Iterator[dict[str, Any]]:
 KINDS: dict[str, Callable[[int], Iterator[dict[str, Any]]]] = {"alpaca": alpaca, "chats": chats}
 
 
+def files_of(folder: Path, kind: str, rows: int) -> tuple[Path, Path]:
+    """Where ``make`` puts them."""
+    return folder / f"{kind}-{rows}.parquet", folder / f"{kind}-{rows}.jsonl"
+
+
 def make(folder: Path, kind: str, rows: int) -> tuple[Path, Path]:
     """``KIND-ROWS.parquet`` and ``.jsonl`` in ``folder``; kept where they are there already."""
     import orjson
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    parquet, lines = (folder / f"{kind}-{rows}{ending}" for ending in (".parquet", ".jsonl"))
+    parquet, lines = files_of(folder, kind, rows)
     if parquet.exists() and lines.exists():
         return parquet, lines
     folder.mkdir(parents=True, exist_ok=True)
