@@ -78,7 +78,10 @@ class Finder:
         if not self._files or self._files[-1] != batch.file:
             self._files.append(batch.file)
         file = (len(self._files) - 1) << _NUMBER_BITS
-        for index, first in ids.add(values, [file | number for number in batch.numbers]).items():
+        numbers = batch.numbers
+        counting = isinstance(numbers, range)
+        places = range(file | numbers[0], (file | numbers[-1]) + 1) if counting else [file | n for n in numbers]
+        for index, first in ids.add(values, places).items():
             where = f"{self._files[first >> _NUMBER_BITS]}, row {first % (1 << _NUMBER_BITS)}"
             row = batch.row(index)
             name = next((name for name in FIELDS if isinstance(row, Row) and name in row.data), FIELDS[0])

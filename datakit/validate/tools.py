@@ -108,15 +108,10 @@ def listed_calls(calls: Any, place: str, given: Any) -> list[Fault]:
             found.append(Fault("TL005", at, "a call needs a function with a name"))
             continue
         within = f"{at}/function" if "function" in call else at
-        arguments = function.get("arguments", {})
-        if isinstance(arguments, str):
-            try:
-                arguments = json_value(arguments or "{}", "")
-            except RowFault as fault:
-                found.append(
-                    Fault("TL009", f"{within}/arguments", f"the arguments are {fault.reason}", shown(arguments))
-                )
-                continue
+        arguments, fault = _arguments(function.get("arguments", {}))
+        if fault:
+            found.append(Fault("TL009", f"{within}/arguments", fault, shown(function["arguments"])))
+            continue
         made.append({"name": function["name"], "arguments": arguments})
         found += called(function["name"], f"{within}/name", given)
     try:
@@ -124,6 +119,18 @@ def listed_calls(calls: Any, place: str, given: Any) -> list[Fault]:
     except RowFault as fault:
         found.append(Fault("TL009", place, fault.reason))
     return found
+
+
+def _arguments(given: Any) -> tuple[Any, str]:
+    """The value of a call's arguments, given as JSON text (as on the wire) or as the object itself; and what is wrong."""
+    if given is None or isinstance(given, dict):
+        return given, ""
+    if not isinstance(given, str):
+        return given, f"JSON text or an object belongs here, not {kind_of(given)}"
+    try:
+        return json_value(given or "{}", ""), ""
+    except RowFault as fault:
+        return given, f"the arguments are {fault.reason}"
 
 
 def unasked_results(turns: Sequence[Any], column: str, role_tag: str, result_tag: str) -> list[Fault]:

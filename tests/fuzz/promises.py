@@ -40,10 +40,13 @@ def reading_keeps_its_promises(path: Path) -> list[Row | BadRow]:
     return []
 
 
-def validating_keeps_its_promises(path: Path) -> None:
-    """Check ``path`` with a file for the clean rows; they and the rejects are all there were."""
+def validating_keeps_its_promises(path: Path, *, fix: bool = False) -> None:
+    """Check ``path`` with a file for the clean rows; they and the rejects are all there were, and clean rows are clean."""
     out = path.with_name("clean.jsonl")
-    _passes_all(path, out, lambda: validate_rows([path], clean=out))
+    _passes_all(path, out, lambda: validate_rows([path], clean=out, fix=fix))
+    if out.exists() and out.stat().st_size:
+        again = validate_rows([out])
+        assert again.num_rejected == 0, f"clean rows are rejected: {again.rejected}"
 
 
 def converting_keeps_its_promises(path: Path) -> None:

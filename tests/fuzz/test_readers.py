@@ -132,6 +132,7 @@ def test_any_json(folder: Path, rows: list[Any], in_array: bool) -> None:
     path = folder / ("a.json" if in_array else "a.jsonl")
     path.write_text(json.dumps(rows) if in_array else "\n".join(map(json.dumps, rows)))
     keeps_all_promises(path)
+    validating_keeps_its_promises(path, fix=True)
 
 
 @settings(max_examples=60, suppress_health_check=["function_scoped_fixture"])  # type: ignore[list-item]

@@ -19,7 +19,7 @@ from tests.datakit.validate.made import GOOD, changed
 # Errors of rows that can be read as records, but are of no use, or that LLaMA-Factory stops at later.
 READABLE = {
     "AL003", "AL004", "AL007", "AL008", "SG016", "SG017", "OA016", "OA017", "PF004", "PF005", "KT004", "TX001", "TX003",
-    "TL001", "TL002", "TL003", "TL004", "TL005",
+    "TL001", "TL002", "TL003", "TL004", "TL005", "TL009",
 }  # fmt: skip
 
 
@@ -105,6 +105,7 @@ CASES = [
     (chat(H, ("function_call", '<think>hm</think> [{"name": "buy", "arguments": {}}]'), tools=LOOK), [("TL006", "/conversations/1/value")]),
     (chat(H, CALL), [("TL007", "/conversations/1/value")]),
     (called(function={"name": "buy", "arguments": "{"}), [("TL009", "/messages/1/tool_calls/0/function/arguments")]),
+    (called(function={"name": "look", "arguments": True}), [("TL009", "/messages/1/tool_calls/0/function/arguments")]),
     (called(function={}), [("TL005", "/messages/1/tool_calls/0")]),
     ({"messages": [{"role": "user", "content": "q", "tool_calls": 1}, {"role": "assistant", "content": "a"}]},
      [("TL012", "/messages/0"), ("OA008", "/messages/0"), ("TL008", "/messages/0/tool_calls"),

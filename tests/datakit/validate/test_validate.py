@@ -284,7 +284,7 @@ def test_every_named_format_has_a_good_row(write_rows, name):
 def _report(outcome) -> tuple:
     """What does not depend on how the rows lay in a file."""
     told = [{k: v for k, v in f.items() if k not in ("file", "offset")} for f in outcome.details["faults"]]
-    faults = [fault | {"reason": fault["reason"].rpartition(".json")[2].removeprefix("l")} for fault in told]
+    faults = [fault | {"reason": fault["reason"].rpartition(", row ")[2]} for fault in told]
     return outcome.rows_in, outcome.rows_out, outcome.rejected, outcome.details["rows_with_warnings"], faults
 
 
