@@ -66,12 +66,9 @@ def faults_of_turns(data: Mapping[str, Any], layout: Layout) -> list[Fault]:
 
 
 def _fields(data: Mapping[str, Any], layout: Layout, spelling: Spelling) -> list[Fault]:
-    """The faults of the system and tools columns; a system turn in front makes the column of no account."""
+    """The faults of the system and tools columns, also where a system turn makes the column of no account."""
     found = []
-    turns = data.get(str(layout.columns.messages))
-    first = turns[0] if isinstance(turns, list) and turns else None
-    leads = isinstance(first, dict) and first.get(str(layout.tags.role_tag)) == layout.tags.system_tag
-    for column in (None if leads else layout.columns.system, layout.columns.tools):
+    for column in (layout.columns.system, layout.columns.tools):
         value = data.get(column) if column else None
         if column is None or value is None:
             continue

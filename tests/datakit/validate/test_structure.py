@@ -19,7 +19,7 @@ from tests.datakit.validate.made import GOOD, changed
 # Errors of rows that can be read as records, but are of no use, or that LLaMA-Factory stops at later.
 READABLE = {
     "AL003", "AL004", "AL007", "AL008", "SG016", "SG017", "OA016", "OA017", "PF004", "PF005", "KT004", "TX001", "TX003",
-    "TL001", "TL002", "TL003", "TL004", "TL005", "TL009",
+    "TL001", "TL002", "TL003", "TL004", "TL005", "TL009", "SG018", "OA018",
 }  # fmt: skip
 
 
