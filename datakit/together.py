@@ -6,13 +6,13 @@ import hashlib
 import io
 import os
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import filterfalse
 from pathlib import Path
 from typing import IO, Any, cast
 
 from registry.atomic import fsync_folder, temporary_name
-from registry.digest import Digests
+from registry.digest import Following
 from registry.remote import is_remote
 from registry.remote.cloud import faults_of, filesystem
 
@@ -24,7 +24,7 @@ class _Pending:
     target: str
     handle: IO[bytes]
     hidden: Path | None
-    digests: Digests = field(default_factory=Digests)
+    following: Following | None = None
 
     def settle(self) -> None:
         """Bring all of it to the disk, or to the store, and close it. A full disk shows here."""
@@ -32,7 +32,8 @@ class _Pending:
             return
         if self.hidden is not None:
             self.handle.flush()
-            self.digests.start([str(self.hidden)])  # while the disk is waited for
+            if self.following is not None:
+                self.following.complete()
             os.fsync(self.handle.fileno())
         self.handle.close()
 
@@ -107,7 +108,7 @@ class Together:
                 except OSError as error:
                     error.filename = target  # the name that people know
                     raise
-                pending = _Pending(target, handle, hidden)
+                pending = _Pending(target, handle, hidden, Following(hidden))
             self._pending[target] = pending
         return self._pending[target].handle
 
@@ -132,8 +133,9 @@ class Together:
         if isinstance(pending.handle, _Hashing):
             told = {"bytes": pending.handle.bytes, "sha256": pending.handle.digest.hexdigest()}
         else:
-            hidden = Path(pending.handle.name)
-            told = {"bytes": hidden.stat().st_size, "sha256": pending.digests.of(str(hidden))}
+            assert pending.hidden is not None
+            assert pending.following is not None
+            told = {"bytes": pending.hidden.stat().st_size, "sha256": pending.following.sha256()}
         return {"file": target, **told}
 
     def remove(self, target: str) -> None:
@@ -194,6 +196,8 @@ class Together:
     def discard(self) -> None:
         """Remove everything that has no name yet."""
         for pending in self._pending.values():
+            if pending.following is not None:
+                pending.following.stop()
             with suppress(Exception):  # the first failure is the one to tell
                 pending.handle.close()
             if pending.hidden is not None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from registry.unchanged import Identity, identity
 
-CHUNK = 4 << 20  # bytes
+CHUNK = 1 << 18  # bytes; what stays in a core's cache between reading and hashing
+SYNC_EVERY = 64 << 20  # bytes of a file that is being written, until they are brought to the disk
+PAUSE = 0.05  # seconds until a file is looked at again for more
 
 
 def sha256_of(path: str | Path) -> str:
@@ -46,16 +49,62 @@ class Digests:
 
     def _run(self, files: Iterable[str]) -> None:
         for file in files:
-            digest, of = hashlib.sha256(), identity(file)
+            digest, of, buffer = hashlib.sha256(), identity(file), memoryview(bytearray(CHUNK))
             try:
                 with Path(file).open("rb", buffering=0) as handle:
-                    while chunk := handle.read(CHUNK):
+                    while got := handle.readinto(buffer):
                         if self._stop.is_set():
                             return
-                        digest.update(chunk)
+                        digest.update(buffer[:got])
             except OSError:  # whoever asks for it reads it again, and tells
                 continue
             self._found[file] = digest.hexdigest(), of
+
+
+class Following:
+    """The SHA-256 of a file, and the way of its bytes to the disk, while somebody else still writes it from its start
+    to its end. What is left to do once it is complete is the last megabytes."""
+
+    def __init__(self, file: str | Path) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self._hashed = 0  # bytes
+        self._complete, self._stop = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="follow")
+        self._thread.start()
+
+    def complete(self) -> None:
+        """All bytes are written, as far as other readers of the file are concerned."""
+        self._complete.set()
+
+    def stop(self) -> None:
+        """The file is not wanted any more."""
+        self._stop.set()
+        self._complete.set()
+
+    def sha256(self) -> str:
+        """The hash of the complete file, in hex. Raises ``OSError`` where it cannot be read."""
+        self._complete.set()
+        self._thread.join()
+        whole = Path(self._file).stat().st_size == self._hashed
+        return self._digest.hexdigest() if whole else sha256_of(self._file)
+
+    def _run(self) -> None:
+        buffer, synced = memoryview(bytearray(CHUNK)), 0
+        with suppress(OSError), Path(self._file).open("rb", buffering=0) as handle:
+            while not self._stop.is_set():
+                complete = self._complete.is_set()  # asked before reading: what was written until then is seen
+                got = handle.readinto(buffer)
+                if got:
+                    self._digest.update(buffer[:got])
+                    self._hashed += got
+                elif complete:
+                    return
+                else:
+                    self._complete.wait(PAUSE)
+                if self._hashed - synced >= SYNC_EVERY:
+                    os.fsync(handle.fileno())
+                    synced = self._hashed
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 from datakit.columns.safe import fractions_of, is_text, why_unsafe
-from datakit.columns.shapes import ANSWERS, KEYS, shape_of
+from datakit.columns.shapes import ANSWERS, EXTRAS, KEYS, shape_of
 from datakit.columns.spell import flat_lines, shaped_lines
 from datakit.values import NON_FINITE
 from registry.arrow_rows import values_of
@@ -101,21 +101,21 @@ def _spell_kept(batch: pa.RecordBatch, new_names: Mapping[str, Sequence[str]]) -
             pl.col(column).alias(name) for column in frame.columns for name in new_names.get(column, (column,))
         )
     changes = {NON_FINITE: changed} if changed else {}
-    return Spelled([(flat_lines(frame), batch.num_rows)], _has_braces(frame), changes)
+    return Spelled([(flat_lines(frame), batch.num_rows)], frame.select_seq(_has_braces(frame)).item(), changes)
 
 
-def _has_braces(frame: pl.DataFrame) -> bool:
-    """Whether ``{{`` may be in any text: looked for in columns of text, taken for granted in lists and objects.
+def _has_braces(frame: pl.DataFrame) -> pl.Expr:
+    """Whether ``{{`` may be in any text: looked for in columns of text, taken for granted in those that hold more.
 
     Looking through the written lines instead would hold up all threads: ``bytes.find`` passes 1 GB/s, this many.
     """
     import polars as pl
 
-    texts = [name for name, kind in frame.schema.items() if kind == pl.String]
-    if any(kind.is_nested() for kind in frame.schema.values()):
-        return True
-    found = frame.select(pl.col(name).str.contains("{{", literal=True).any() for name in texts)
-    return bool(texts) and any(found.row(0))
+    kinds = frame.schema.items()
+    if any(kind.is_nested() or kind in (pl.Categorical, pl.Enum) for _, kind in kinds):
+        return pl.lit(True)
+    found = [pl.col(name).str.contains("{{", literal=True).any() for name, kind in kinds if kind == pl.String]
+    return pl.any_horizontal(found) if found else pl.lit(False)
 
 
 def _why_not(schema: pa.Schema, layout: Layout, to_format: str) -> str | None:
@@ -166,22 +166,22 @@ def _spell_shaped(batch: pa.RecordBatch, layout: Layout, to_format: str) -> Spel
     def text(part: str) -> pl.Expr:
         return pl.col(parts[part]).cast(pl.String).fill_null("") if part in parts else pl.lit("")
 
-    good = pl.all_horizontal([pl.col(parts[part]).is_not_null() for part in ANSWERS[layout.kind]])
+    answers = {part: pl.col(parts[part]) for part in ANSWERS[layout.kind]}
+    good = pl.all_horizontal([answer.is_not_null() for answer in answers.values()])
     if "history" in parts and frame.schema[parts["history"]] != pl.Null:
         good &= pl.col(parts["history"]).list.len().fill_null(0) == 0
-    columns = frame.select(
-        question=_joined(text("prompt"), text("query")),
-        instruction=text("prompt"),
-        input=text("query"),
-        system=text("system"),
-        tools=text("tools"),
-        good=good,
-        **{part: pl.col(parts[part]) for part in ANSWERS[layout.kind]},
-    )
+    asked = {"instruction": text("prompt"), "input": text("query")}
+    if to_format != "alpaca":
+        asked = {"question": _joined(*asked.values())}
+    extras = {extra: text(extra) for extra in EXTRAS}
+    plain = pl.all_horizontal(good, *(extra == "" for extra in extras.values())).all()
+    texts = frame.drop(parts["history"]) if "history" in parts else frame  # rows with one are left to the row path
+    # One call for all, of one thread: calls cost as much as what they do, and the other threads have batches too.
+    columns = frame.select_seq(good=good, plain=plain, braces=_has_braces(texts), **asked, **extras, **answers)
     parts_of_lines = _by_variant(columns, layout.kind, to_format)
     rows_left = [part for part in parts_of_lines if isinstance(part, int)]
     unused = batch.select([name for name in batch.schema.names if name not in parts.values()])
-    return Spelled(parts_of_lines, _has_braces(columns), left_out=_held(unused, rows_left))
+    return Spelled(parts_of_lines, columns["braces"][0], left_out=_held(unused, rows_left))
 
 
 def _held(batch: pa.RecordBatch, but_rows: Sequence[int]) -> dict[str, int]:
@@ -233,20 +233,18 @@ def _by_variant(columns: pl.DataFrame, kind: str, to_format: str) -> list[tuple[
     """Rows with a system prompt, with tools, with both and with neither have lines of different shapes."""
     import polars as pl
 
+    keys = KEYS.get(to_format, ("", ""))
+    plain = shape_of(to_format, kind, frozenset())
+    if plain is not None and columns["plain"][0]:
+        return [(shaped_lines(columns, plain, keys), columns.height)]
     pieces: dict[int, bytes] = {}
-    height = columns.height
-    for key, rows in columns.with_row_index("at").group_by(
-        "good", pl.col("system") != "", pl.col("tools") != "", maintain_order=True
-    ):
-        extras = frozenset(name for name, there in zip(("system", "tools"), key[1:], strict=True) if there)
-        shape = shape_of(to_format, kind, extras)
-        if not key[0] or shape is None:
-            continue
-        lines = shaped_lines(rows, shape, KEYS.get(to_format, ("", "")))
-        if rows.height == height:
-            return [(lines, height)]
-        pieces.update(zip(rows["at"].to_list(), lines.split(b"\n"), strict=False))
-    return _runs(pieces, height)
+    for key, rows in columns.with_row_index("at").group_by("good", *(pl.col(extra) != "" for extra in EXTRAS)):
+        there = frozenset(extra for extra, is_there in zip(EXTRAS, key[1:], strict=True) if is_there)
+        shape = shape_of(to_format, kind, there)
+        if key[0] and shape is not None:
+            lines = shaped_lines(rows, shape, keys)
+            pieces.update(zip(rows["at"].to_list(), lines.split(b"\n"), strict=False))
+    return _runs(pieces, columns.height)
 
 
 def _runs(lines: Mapping[int, bytes], height: int) -> list[tuple[bytes, int] | int]:

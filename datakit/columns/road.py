@@ -19,7 +19,7 @@ from registry.rows.columns import read_batch
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# polars and pyarrow let go of the interpreter while they work; batches in flight bound the memory (8 MB each)
+# polars and pyarrow let go of the interpreter while they work; batches in flight bound the memory (some 8 MB each)
 THREADS = min(os.cpu_count() or 1, 4)
 
 

@@ -11,6 +11,8 @@ ANSWERS: dict[str, tuple[str, ...]] = {
     "feedback": ("response", "kto_tag"),
     "preference": ("chosen", "rejected"),
 }
+# parts that a record may have beside them, each as text
+EXTRAS = ("system", "tools")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,5 +58,5 @@ def _openai(kind: str, extras: frozenset[str]) -> Shape | None:
 
 
 def _beside(kind: str, extras: frozenset[str]) -> Shape:
-    named = {name: name for name in ("system", "tools") if name in extras}
+    named = {name: name for name in EXTRAS if name in extras}
     return named | ({"kto_tag": "kto_tag"} if kind == "feedback" else {})

@@ -48,7 +48,7 @@ class TextRules:
     """
 
     def __init__(self, codes: Collection[str] | None = None) -> None:
-        chosen = chosen_patterns(codes)
+        chosen = () if codes == {SURROGATE_CODE} else chosen_patterns(codes)
         self._halves = codes is None or SURROGATE_CODE in codes
         self._rank = {pattern: rank for rank, pattern in enumerate(chosen)}
         self._anywhere = sieves_of([pattern for pattern in chosen if not pattern.answers])
@@ -124,9 +124,10 @@ def _located(
 ) -> list[Hit]:
     """The hits of ``pattern`` in one text, without those in ``claimed``, where the new ones are put."""
     confirm = CONFIRM[pattern.confirm] if pattern.confirm else None
-    group = "hit" if "hit" in pattern.located.groupindex else 0
+    located = pattern.located
+    group = "hit" if "hit" in located.groupindex else 0
     hits: list[Hit] = []
-    for match in islice(_matches(pattern.located, text, values), TRIES_PER_TEXT):
+    for match in islice(_matches(located, text, values), TRIES_PER_TEXT):
         start, end = match.span(group)
         if any(start < other_end and other_start < end for other_start, other_end in claimed):
             continue

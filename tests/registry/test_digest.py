@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.digest import Digests, hashing, sha256_of
+from registry.digest import Digests, Following, hashing, sha256_of
 
 
 def test_the_hash_is_that_of_the_bytes_whether_it_was_begun_earlier_or_not(tmp_path: Path) -> None:
@@ -30,3 +30,29 @@ def test_what_was_stopped_is_hashed_when_it_is_asked_for(tmp_path: Path) -> None
     digests.stop()
     digests.start([str(tmp_path / "a")])
     assert digests.of(str(tmp_path / "a")) == hashlib.sha256(b"a").hexdigest()
+
+
+def test_a_file_is_hashed_while_it_is_written(tmp_path: Path) -> None:
+    with (tmp_path / "out").open("wb", buffering=0) as out:
+        following = Following(tmp_path / "out")
+        for piece in (b"one", b"", b"two" * 1_000_000):
+            out.write(piece)
+    following.complete()
+    assert following.sha256() == hashlib.sha256(b"one" + b"two" * 1_000_000).hexdigest()
+
+
+def test_what_was_cut_or_written_over_on_the_way_is_hashed_as_it_lies(tmp_path: Path) -> None:
+    (tmp_path / "out").write_bytes(b"much more than that")
+    following = Following(tmp_path / "out")
+    following.complete()
+    following.sha256()
+    (tmp_path / "out").write_bytes(b"less")
+    assert following.sha256() == hashlib.sha256(b"less").hexdigest()
+
+
+def test_a_file_that_is_not_wanted_is_let_go_of(tmp_path: Path) -> None:
+    (tmp_path / "out").write_bytes(b"x")
+    following = Following(tmp_path / "out")
+    following.stop()
+    following._thread.join(10)
+    assert not following._thread.is_alive()
