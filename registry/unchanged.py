@@ -25,6 +25,11 @@ def unchanged(file: str) -> Iterator[None]:
         if (what := _change(before, identity(file))) is not None:
             raise _changed(file, what) from error
         raise
+    check_unchanged(file, before)
+
+
+def check_unchanged(file: str, before: Identity | None) -> None:
+    """Raise ``UsageError`` where ``file`` is not what its ``identity`` was ``before``."""
     if (what := _change(before, identity(file))) is not None:
         raise _changed(file, what)
 

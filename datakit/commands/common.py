@@ -31,3 +31,6 @@ ShardRows = Annotated[
 Rejects = Annotated[
     Path | None, typer.Option("--rejects", help="Where rejected rows go. By default beside the output.")
 ]
+Workers = Annotated[
+    int, typer.Option("--workers", min=0, help="Processes that look at rows; 0 is one a core, up to 8, for much.")
+]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from datakit.commands.common import Json, Quiet, Rejects, Src
+from datakit.commands.common import Json, Quiet, Rejects, Src, Workers
 from registry.command import set_up_logging
 from registry.errors import UsageError
 
@@ -50,9 +50,7 @@ def dedup(
     ] = None,
     rejects: Rejects = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 where any row was rejected.")] = False,
-    workers: Annotated[
-        int, typer.Option("--workers", min=0, help="Processes that look at rows; 0 is one a core, up to 8, for much.")
-    ] = 0,
+    workers: Workers = 0,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from datakit.commands.common import Json, Map, Quiet, Rejects, Src
+from datakit.commands.common import Json, Map, Quiet, Rejects, Src, Workers
 from registry.command import set_up_logging
 
 _CODES = "CODE or family (SC), several with commas. Repeatable."
@@ -36,6 +36,7 @@ def validate(
     clean: Annotated[str | None, typer.Option("--clean", help="Write the rows without an error to this file.")] = None,
     rejects: Rejects = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write the report as an HTML page.")] = None,
+    workers: Workers = 0,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -48,7 +49,7 @@ def validate(
 
     outcome = validate_rows(
         src, format_name=format_, stage=stage, mapping=pairs(map_, "--map"), clean=clean, rejects=rejects, text=text,
-        deny=deny or (), warn=warn or (), allow=allow or (), fix=fix, fix_text=fix_text, html=html,
+        deny=deny or (), warn=warn or (), allow=allow or (), fix=fix, fix_text=fix_text, html=html, workers=workers,
     )  # fmt: skip
     if not json:
         show_report(outcome)

@@ -19,16 +19,16 @@ from datakit.dedup.report import details_of, tell_results
 from datakit.dedup.run import run_once, run_twice
 from datakit.dedup.spool import open_spool
 from datakit.dedup.table import KeyTable
-from datakit.dedup.workers import num_workers
 from datakit.dedup.write import Writer
 from datakit.outcome import Outcome
 from datakit.targets import check_target, same_file
 from datakit.together import Together
 from datakit.twice import Source, readable_twice
+from datakit.workers import num_workers
 from datakit.write import STDOUT, Sink, open_sink
 from registry.errors import UsageError
 from registry.remote import is_remote
-from registry.sources import STDIN, expand_sources
+from registry.sources import expand_sources
 
 log = logging.getLogger("tunekit")
 
@@ -81,10 +81,10 @@ def dedup_rows(
         aside = _aside(drops, sink, all_files)
         judge, source = _made(plan, files, out, stack)
         told_sets = read_evaluation(sets, plan, judge)
-        told_others = read_others(others, plan, judge, num_workers(workers, _size_of(others)))
+        told_others = read_others(others, plan, judge, num_workers(workers, others))
         writer = Writer(sink, named, aside, judge, ", ".join(plan.names))
         run = run_once if near is None else run_twice
-        fields = run(source, plan, judge, writer, num_workers(workers, _size_of(files)))
+        fields = run(source, plan, judge, writer, num_workers(workers, files))
         tell_results(judge, plan)
         own = () if drops is None else (str(drops),)
         for file in own:
@@ -118,8 +118,3 @@ def _aside(drops: str | Path | None, sink: Sink, sources: Sequence[str]) -> str 
         if other is not None and same_file(drops, other):
             raise UsageError(f"dropped rows and {what} cannot go to the same file", where=f"--drops {drops}")
     return str(drops)
-
-
-def _size_of(files: Sequence[str]) -> int:
-    """Bytes of those that are here."""
-    return sum(Path(file).stat().st_size for file in files if file != STDIN and not is_remote(file))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,7 +17,8 @@ from datakit.dedup.grams import TextGrams, tokens_of_rows
 from datakit.dedup.normal import key_of
 from datakit.layout import ColumnWatch, peek
 from datakit.values import encode_row
-from registry.blocks import Block, rows_of_block
+from datakit.workers import in_order
+from registry.blocks import Block, Piece, rows_of_block
 from registry.errors import RowFault
 from registry.rows import BadRow, Row, decode_json, row_of_line
 
@@ -70,6 +72,23 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+
+def look_at(items: Iterator[Item], wanted: Wanted, workers: int = 1) -> Iterator[Batch]:
+    """All rows in batches, in order; those in blocks of lines may go to other processes (see ``datakit.workers``)."""
+    looking = in_order(items, _looker, (wanted,), workers)
+    with closing(looking):
+        for _, batch in looking:
+            yield batch
+
+
+def _looker(wanted: Wanted) -> Callable[[Piece], Batch]:
+    def look(item: Piece) -> Batch:
+        if isinstance(item, Block):
+            return look_at_block(item, wanted)
+        return look_at_rows(item[0].file, item, wanted)
+
+    return look
 
 
 def look_at_block(block: Block, wanted: Wanted) -> Batch:

@@ -11,10 +11,9 @@ from typing import Any
 
 from datakit.dedup.fields import fields_of, fields_of_others
 from datakit.dedup.judge import Judge
-from datakit.dedup.look import Batch, Item, Wanted, head_of
+from datakit.dedup.look import Batch, Item, Wanted, head_of, look_at
 from datakit.dedup.plan import Plan
 from datakit.dedup.report import tell_evaluation
-from datakit.dedup.workers import look_at
 from datakit.summary import with_progress
 from datakit.targets import same_file
 from registry.blocks import read_blocks

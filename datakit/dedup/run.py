@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 from datakit.dedup.drops import Drop, Drops, merged
 from datakit.dedup.fields import Fields, fields_of
 from datakit.dedup.judge import Judge
-from datakit.dedup.look import Batch, Item, Wanted, head_of
+from datakit.dedup.look import Batch, Item, Wanted, head_of, look_at
 from datakit.dedup.plan import Plan
 from datakit.dedup.report import tell_plan
-from datakit.dedup.workers import look_at
 from datakit.dedup.write import Writer
 from datakit.layout import ColumnWatch
 from datakit.summary import with_progress

@@ -117,6 +117,7 @@ def _validate(options: Options) -> Outcome:
         clean=_path(options.get("clean")), rejects=_path(options.get("rejects")), text=options.get("text", True),
         deny=options.get("deny", ()), warn=options.get("warn", ()), allow=options.get("allow", ()),
         fix=options.get("fix", False), fix_text=options.get("fix_text", False), html=_path(options.get("html")),
+        workers=0,
     )  # fmt: skip
 
 

@@ -17,13 +17,14 @@ from datakit.summary import with_progress
 from datakit.targets import check_target
 from datakit.together import Together
 from datakit.validate.codes import levels_of
-from datakit.validate.find import Finder
+from datakit.validate.look import Wanted
 from datakit.validate.mend import check_text_mending
 from datakit.validate.mending import Mending
 from datakit.validate.page import validate_page
 from datakit.validate.report import Report
 from datakit.validate.run import Run
 from datakit.validate.structure import faults_of as faults_of
+from datakit.workers import num_workers
 from datakit.write import STDOUT, Sink, open_sink
 from registry.blocks import BLOCK_SIZE, Block, read_blocks, rows_of_block
 from registry.errors import UsageError, did_you_mean
@@ -52,6 +53,7 @@ def validate_rows(
     fix: bool = False,
     fix_text: bool = False,
     html: Path | None = None,
+    workers: int = 1,
 ) -> Outcome:
     """Check every row of ``src``. The exit code is 1 where any row has an error; warnings alone leave it at 0.
 
@@ -59,6 +61,8 @@ def validate_rows(
     (by default beside ``clean``) the others. ``rows_out`` counts rows without an error whether they are written or
     not. ``text`` False leaves the rules for texts out. ``deny``, ``warn`` and ``allow`` take codes and families (see
     ``datakit.validate.codes.levels_of``). ``details`` hold ``faults`` and the rest of what ``--json`` prints.
+    ``workers`` processes look at rows (0: one a core, where it is worth it); a script that asks for more than one needs
+    the guard that ``multiprocessing`` does.
     Raises ``UsageError`` for what is wrong as a whole, rows of a kind that ``stage`` cannot learn from included.
     """
     mapping = dict(mapping or {})
@@ -80,11 +84,11 @@ def validate_rows(
         watch = ColumnWatch.of(mapping)
         for row in head:
             watch.look(row.data)
-        finder = Finder.of(layout or LAYOUTS["text"], mapping, levels, text=text)
+        wanted = Wanted(layout or LAYOUTS["text"], mapping, levels, text, tuple(head))
         with Together() as together, open_sink(clean, rejects, files, together=together) as sink:
-            run = Run(finder, Mending(fix, fix_text), watch, sink, Report(levels))
+            run = Run(wanted, Mending(fix, fix_text), watch, sink, Report(levels))
             with closing(with_progress(passing, "checking", size=_size)) as shown:
-                run.take_all(shown, head)
+                run.take_all(shown, num_workers(workers, files))
             watch.check(", ".join(files))
             details = {
                 "format": describe_format(layout) if layout else None,

@@ -1,43 +1,38 @@
-"""All faults of the rows of a batch: of their structure, their ids and their texts."""
+"""All faults of the rows of a batch that show in the rows themselves: in their structure and in their texts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from datakit.validate.batch import Batch, Judge, ids_of
+from datakit.validate.batch import Batch, Judge
 from datakit.validate.batch_texts import Texts, texts_of_batch, texts_of_rows
 from datakit.validate.codes import Level, all_codes
-from datakit.validate.faults import SHOWN, Fault, pointer
-from datakit.validate.ids import FIELDS, Ids
+from datakit.validate.faults import SHOWN, Fault
 from datakit.validate.reading import faults_of_row
 from datakit.validate.text import SURROGATE_CODE, Hit, TextRules
 from registry.datasets import Layout
-from registry.rows import Row
 
 AROUND = 20  # characters shown before and after a place in a text
 TEXT_FAMILIES = ("CH", "PL", "RF", "SC", "PD")
 HIDDEN = ("SC", "PD")  # families whose values are never shown
 UNSEEN = ("CH001", "CH003", "CH005")  # what was found does not show, so it is named
 MOST_SIGNS = 5
-_NUMBER_BITS = 40  # of the place of an id: the row's number; above them the file's
 
 
-@dataclass
+@dataclass(frozen=True)
 class Finder:
     """Finds the faults that ``levels`` knows of.
 
     ``rules`` look at the texts (None: nothing does), ``halves`` at those of rows that are no lines of JSON where no
-    other rules run: lines with half a character cannot be read. ``ids`` None leaves the ids alone.
+    other rules run: lines with half a character cannot be read.
     """
 
     judge: Judge
     levels: Mapping[str, Level]
     rules: TextRules | None
     halves: TextRules | None
-    ids: Ids | None
-    _files: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, layout: Layout, mapping: Mapping[str, str], levels: Mapping[str, Level], *, text: bool) -> Finder:
@@ -46,15 +41,12 @@ class Finder:
         codes = {code for code in levels if code[:2] in TEXT_FAMILIES}
         halves = TextRules({SURROGATE_CODE}) if SURROGATE_CODE in codes else None
         rules = TextRules(codes) if text and codes - {SURROGATE_CODE} else None
-        return cls(judge, levels, rules, halves, Ids() if "RD007" in levels else None)
+        return cls(judge, levels, rules, halves)
 
     def find(self, batch: Batch) -> None:
         """Complete ``batch.faults``, which hold those of the structure."""
         found = {index: self._known(faults) for index, faults in batch.faults.items()}
         batch.faults = {index: faults for index, faults in found.items() if faults}
-        if self.ids is not None and len(values := ids_of(batch)):
-            for index, fault in self._repeated_ids(batch, values, self.ids):
-                batch.faults.setdefault(index, []).append(fault)
         rules = self.rules or (self.halves if batch.screened is None else None)
         if rules is not None:
             for index, fault in self._in_texts(texts_of_batch(batch, self.judge), rules):
@@ -73,19 +65,6 @@ class Finder:
 
     def _known(self, faults: list[Fault]) -> list[Fault]:
         return [fault for fault in faults if fault.code in self.levels]
-
-    def _repeated_ids(self, batch: Batch, values: Sequence[Any], ids: Ids) -> Iterator[tuple[int, Fault]]:
-        if not self._files or self._files[-1] != batch.file:
-            self._files.append(batch.file)
-        file = (len(self._files) - 1) << _NUMBER_BITS
-        numbers = batch.numbers
-        counting = isinstance(numbers, range)
-        places = range(file | numbers[0], (file | numbers[-1]) + 1) if counting else [file | n for n in numbers]
-        for index, first in ids.add(values, places).items():
-            where = f"{self._files[first >> _NUMBER_BITS]}, row {first % (1 << _NUMBER_BITS)}"
-            row = batch.row(index)
-            name = next((name for name in FIELDS if isinstance(row, Row) and name in row.data), FIELDS[0])
-            yield index, Fault("RD007", pointer(name), f"{where} has the same id", str(values[index])[:SHOWN])
 
     def _in_texts(self, texts: Texts, rules: TextRules) -> Iterator[tuple[int, Fault]]:
         for hit in rules.scan(texts.texts, texts.answers):

@@ -2,58 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 
 from datakit.layout import ColumnWatch
-from datakit.validate.batch import Batch, batch_of_block, batch_of_rows
 from datakit.validate.faults import Fault
 from datakit.validate.find import Finder
+from datakit.validate.look import Looked, Wanted, looker
 from datakit.validate.mending import Mending, mend_batch
+from datakit.validate.repeats import Repeats
 from datakit.validate.report import Report
-from datakit.validate.screen import Screen
 from datakit.validate.settle import settle
+from datakit.workers import in_order
 from datakit.write import Sink
-from registry.blocks import Block
+from registry.blocks import Block, Piece
 from registry.rows import BadRow, Row
 from registry.rows.head import BOM
-
-BATCH_ROWS = 1000  # of files that are not JSON lines
-BATCH_CHARACTERS = 1 << 24  # about as many, of texts in them
 
 
 @dataclass
 class Run:
     """What a run needs and what it has found so far."""
 
-    finder: Finder
+    wanted: Wanted
     mending: Mending
     watch: ColumnWatch
     sink: Sink
     report: Report
+    repeats: Repeats = field(default_factory=Repeats)
     _ends_told: set[str] = field(default_factory=set)  # files whose line ends were told of
 
-    def take_all(self, items: Iterable[Block | Row | BadRow], head: Sequence[Row]) -> None:
-        """Judge every row; ``head`` are the first of them that can be read."""
-        judge = self.finder.judge
-        screen = Screen(judge.layout, passing=bool(head) and not judge.dotted)
-        for row in head:
-            if not judge.faults(row.data):
-                screen.learn(row.data)
-        for item in _gathered(items):
-            if isinstance(item, Block):
-                self._look_at_file(item)
-                batch = batch_of_block(item, screen, judge)
-            else:
-                batch = batch_of_rows(item, judge)
-            self._take(batch)
+    def take_all(self, items: Iterable[Block | Row | BadRow], workers: int) -> None:
+        """Judge every row. Blocks of lines go to other processes where there are several workers."""
+        wanted = self.wanted
+        finder = Finder.of(wanted.layout, wanted.mapping, wanted.levels, text=wanted.text)  # for mended rows
+        looking = in_order(items, looker, (wanted,), workers)
+        with closing(looking):
+            for item, looked in looking:
+                self._take(item, looked, finder)
 
-    def _take(self, batch: Batch) -> None:
+    def _take(self, item: Piece, looked: Looked, finder: Finder) -> None:
+        batch = looked.batch
+        if isinstance(item, Block):
+            self._look_at_file(item)
+            assert batch.screened is not None
+            batch.screened = replace(batch.screened, block=item)
         self.sink.ledger.read(batch.file, len(batch))
-        if self.watch.wanted:
-            _watch(batch, self.watch)
-        self.finder.find(batch)
-        mended = mend_batch(batch, self.mending, self.finder) if batch.faults and self.mending.any else {}
+        self.watch.wanted &= looked.watch.wanted
+        self.watch.met.update(looked.watch.met)
+        if len(looked.ids):
+            for index, fault in self.repeats.faults(batch, looked.ids):
+                batch.faults.setdefault(index, []).append(fault)
+        mended = mend_batch(batch, self.mending, finder) if batch.faults and self.mending.any else {}
         settle(batch, mended, self.sink, self.report)
 
     def _look_at_file(self, block: Block) -> None:
@@ -71,32 +72,3 @@ class Run:
     def _note(self, fault: Fault, block: Block, row: int, offset: int) -> None:
         if fault.code in self.report.levels:
             self.report.add(fault, block.file, row, offset)
-
-
-def _gathered(items: Iterable[Block | Row | BadRow]) -> Iterator[Block | list[Row | BadRow]]:
-    """Blocks as they are, and other rows of one file together."""
-    rows: list[Row | BadRow] = []
-    for item in items:
-        if rows and (isinstance(item, Block) or item.file != rows[0].file or len(rows) == BATCH_ROWS):
-            yield rows
-            rows = []
-        if isinstance(item, Block):
-            yield item
-        else:
-            rows.append(item)
-    if rows:
-        yield rows
-
-
-def _watch(batch: Batch, watch: ColumnWatch) -> None:
-    """Take note of the columns that rows of a batch have."""
-    for row in batch.read.values():
-        if isinstance(row, Row):
-            watch.look(row.data)
-    columns = batch.screened.columns if batch.screened is not None else None
-    if columns is not None:
-        import msgspec
-
-        for part, column in columns.kind.parts.items():
-            if column in watch.wanted and any(value is not msgspec.UNSET for value in columns[part]):
-                watch.wanted.discard(column)

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import orjson
 import pytest
 
-from datakit.dedup import look, workers
-from datakit.dedup.look import Wanted, head_of, look_at_block, look_at_rows
-from datakit.dedup.workers import look_at, num_workers
+from datakit import workers
+from datakit.dedup.look import Wanted, head_of, look_at, look_at_block, look_at_rows
+from datakit.workers import in_order, num_workers
 from registry import blocks
-from registry.blocks import Block, read_blocks
+from registry.blocks import Block, Piece, read_blocks, rows_of_block
+from registry.errors import StoppedError, UsageError
 from registry.rows import BadRow, Row
 from tests.conftest import REPOSITORY
 
 
-def test_as_many_workers_as_asked_for_or_as_are_worth_it(monkeypatch):
+def test_as_many_workers_as_asked_for_or_as_are_worth_it(monkeypatch, tmp_path: Path):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
-    assert num_workers(3, 0) == 3
-    assert num_workers(0, workers.WORTH_BYTES - 1) == 1
-    assert num_workers(0, workers.WORTH_BYTES) == workers.MOST_WORKERS
+    monkeypatch.setattr(workers, "WORTH_BYTES", 10)
+    (tmp_path / "a").write_bytes(b"12345")
+    file = str(tmp_path / "a")
+    assert num_workers(3, []) == 3
+    assert num_workers(0, [file, "-", "s3://bucket/key"]) == 1
+    assert num_workers(0, [file, file]) == workers.MOST_WORKERS
 
 
 def test_several_processes_give_what_one_gives(tmp_path: Path, monkeypatch):
@@ -42,7 +49,7 @@ def test_several_processes_give_what_one_gives(tmp_path: Path, monkeypatch):
 
 
 def test_rows_of_other_containers_come_in_batches_of_one_file():
-    rows = [Row("a", 1, {"t": "x"}), Row("a", 2, {"t": "y" * workers.MOST_BYTES}), Row("a", 3, {}), Row("b", 1, {})]
+    rows = [Row("a", 1, {"t": "x"}), Row("a", 2, {"t": "y" * blocks.BLOCK_SIZE}), Row("a", 3, {}), Row("b", 1, {})]
     found = [*look_at(iter(rows), Wanted(key=True))]
     assert [(batch.file, batch.numbers) for batch in found] == [("a", [1, 2]), ("a", [3]), ("b", [1])]
 
@@ -73,15 +80,15 @@ def test_the_head_of_blocks_is_read_without_losing_any():
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
 def test_workers_end_with_the_process_that_started_them(tmp_path: Path):
-    (tmp_path / "in.fifo.jsonl").write_bytes(b'{"a":"' + b"x" * 50 + b'"}\n')
+    (tmp_path / "in.jsonl").write_bytes(b'{"a":"' + b"x" * 50 + b'"}\n')
     code = (
         "import os, sys\n"
         "from datakit.dedup.look import Wanted\n"
-        "from datakit.dedup.workers import look_at\n"
-        "from registry.blocks import Block\n"
+        "from datakit.dedup.look import look_at\n"
+        "from registry.blocks import read_blocks\n"
         "def items():\n"
         "    while True:\n"
-        "        yield Block('a', 1, 0, b'{}\\n')\n"
+        "        yield from read_blocks(sys.argv[1:])\n"
         "if __name__ == '__main__':\n"
         "    found = look_at(items(), Wanted(key=True), 2)\n"
         "    next(found)\n"
@@ -92,7 +99,7 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path):
     script = tmp_path / "run.py"
     script.write_text(code)
     process = subprocess.Popen(
-        [sys.executable, str(script)],
+        [sys.executable, str(script), str(tmp_path / "in.jsonl")],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )  # fmt: skip
     assert process.stdout is not None
@@ -109,13 +116,45 @@ def test_workers_end_with_the_process_that_started_them(tmp_path: Path):
     assert left == []
 
 
-def test_a_killed_worker_is_told_and_how_to_do_with_less():
-    from concurrent.futures import Future
-    from concurrent.futures.process import BrokenProcessPool
+def _numbers(kill: str = "") -> Callable[[Piece], list[int]]:
+    """What looks at blocks: the numbers of their rows."""
 
-    from registry.errors import StoppedError
+    def look(item: Piece) -> list[int]:
+        if kill and isinstance(item, Block) and kill.encode() in item.data:
+            os._exit(9)
+        rows = rows_of_block(item) if isinstance(item, Block) else item
+        return [row.number for row in rows]
 
-    future: Future[look.Batch] = Future()
-    future.set_exception(BrokenProcessPool())
-    with pytest.raises(StoppedError, match="--workers 1"):
-        workers._result(future)
+    return look
+
+
+def test_a_killed_worker_is_told_and_how_to_do_with_less(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(blocks.read_blocks, "__kwdefaults__", {"size": 20})
+    (tmp_path / "a.jsonl").write_bytes(b'{"a":1}\n' * 50 + b'{"b":1}\n' + b'{"a":1}\n' * 50)
+    looking = in_order(read_blocks([tmp_path / "a.jsonl"]), _numbers, ('"b"',), 2)
+    with closing(looking), pytest.raises(StoppedError, match="--workers 1"):
+        list(looking)
+
+
+def test_only_blocks_that_lie_in_files_are_sent(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", None)  # would fail
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"a":1}\n{"a":2}\n'))
+    (tmp_path / "b.csv").write_text("a\n1\n2\n")
+    looking = in_order(read_blocks([tmp_path / "a.jsonl.gz", tmp_path / "b.csv"]), _numbers, (), 2)
+    assert [found for _, found in looking] == [[1, 2], [1, 2]]
+
+
+def test_a_block_is_read_again_where_it_lies(tmp_path: Path):
+    file = tmp_path / "a.jsonl"
+    file.write_bytes(b'\xef\xbb\xbf{"a":1}\n{"a":2}\n')
+    (block,) = (item for item in read_blocks([file]) if isinstance(item, Block))
+    place = block.place()
+    assert place is not None
+    again = place.read()
+    assert (again.number, again.offset, again.data) == (1, 3, b'{"a":1}\n{"a":2}\n')
+    file.write_bytes(b'{"a":3}\n')
+    with pytest.raises(UsageError, match="changed while it was read: it shrank"):
+        place.read()
+    file.unlink()
+    with pytest.raises(UsageError, match="it was removed"):
+        place.read()
