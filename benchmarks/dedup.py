@@ -17,7 +17,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ import orjson
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.memory import Watch
 from benchmarks.rows import HAN, alpaca
 
 REPO = Path(__file__).parents[1]
@@ -35,7 +35,6 @@ TEXTS = ("instruction", "input", "output")
 LEAST_WORDS = 40  # of a row that is copied: with fewer, one edit makes it another row
 MOST_EDITS = 4
 REPEAT_EVERY = 10  # of the rows of the exact test, one in so many repeats an earlier one
-SAMPLE_S = 0.05
 _WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
 
 
@@ -190,43 +189,6 @@ def run(arguments: list[str], workers: int) -> Ran:
     if process.returncode:
         sys.exit(f"datakit dedup ended with {process.returncode}")
     return Ran(json.loads(out), seconds, watch.peak)
-
-
-class Watch(threading.Thread):
-    """Adds up, every few hundredths of a second, what a process and its children hold (Linux)."""
-
-    def __init__(self, pid: int) -> None:
-        super().__init__(daemon=True)
-        self._pid, self._over = pid, threading.Event()
-        self.peak = 0
-        self.start()
-
-    def run(self) -> None:
-        while not self._over.wait(SAMPLE_S):
-            self.peak = max(self.peak, sum(map(held, family(self._pid))))
-
-    def stop(self) -> None:
-        """No more samples."""
-        self._over.set()
-        self.join()
-
-
-def family(pid: int) -> list[int]:
-    """A process and all below it."""
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return [pid]
-    return [pid, *(one for child in children for one in family(int(child)))]
-
-
-def held(pid: int) -> int:
-    """The most memory (bytes) that a process ever held."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0)
 
 
 if __name__ == "__main__":

@@ -106,6 +106,13 @@ def batch_of_rows(rows: Sequence[Row | BadRow], judge: Judge) -> Batch:
     return batch
 
 
+def id_column_of(batch: Batch) -> str | None:
+    """What the ids of the decoded rows are called, where there is one name for all."""
+    columns = batch.screened.columns if batch.screened is not None else None
+    names = [name for name in FIELDS if name in columns.kind.others.values()] if columns is not None else []
+    return names[0] if len(names) == 1 else None
+
+
 def ids_of(batch: Batch) -> Sequence[Any]:
     """The id of each row, None where it has none; empty where no row has one."""
     import msgspec

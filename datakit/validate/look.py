@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from datakit.layout import ColumnWatch
-from datakit.validate.batch import Batch, batch_of_block, batch_of_rows, ids_of
+from datakit.validate.batch import Batch, batch_of_block, batch_of_rows, id_column_of, ids_of
 from datakit.validate.codes import Level
 from datakit.validate.find import Finder
 from datakit.validate.screen import Screen
@@ -21,10 +21,11 @@ NOTHING = Block("", 1, 0, b"")
 @dataclass(frozen=True, slots=True)
 class Looked:
     """A batch with the faults of its rows, but for repeated ids; ``ids`` are those of the rows, empty where none has
-    one. ``watch`` knows the mapped columns that were not met so far. The block is left out: whoever asks has it."""
+    one, and ``id_column`` is the name of rows that decoded, where they have but one. ``watch`` knows the mapped columns that were not met so far. The block is left out: whoever asks has it."""
 
     batch: Batch
     ids: Sequence[Any]
+    id_column: str | None
     watch: ColumnWatch
 
 
@@ -55,9 +56,10 @@ def looker(wanted: Wanted) -> Callable[[Piece], Looked]:
         if watch.wanted:
             _watch(batch, watch)
         ids = ids_of(batch) if "RD007" in wanted.levels else []
+        id_column = id_column_of(batch)
         if batch.screened is not None:
             batch.screened = replace(batch.screened, block=NOTHING, columns=None, places=(), suspects=frozenset())
-        return Looked(batch, ids, watch)
+        return Looked(batch, ids, id_column, watch)
 
     return look
 

@@ -52,7 +52,7 @@ class Run:
         self.watch.wanted &= looked.watch.wanted
         self.watch.met.update(looked.watch.met)
         if len(looked.ids):
-            for index, fault in self.repeats.faults(batch, looked.ids):
+            for index, fault in self.repeats.faults(batch, looked.ids, looked.id_column):
                 batch.faults.setdefault(index, []).append(fault)
         mended = mend_batch(batch, self.mending, finder) if batch.faults and self.mending.any else {}
         settle(batch, mended, self.sink, self.report)
