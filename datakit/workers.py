@@ -29,13 +29,14 @@ Result = TypeVar("Result")
 _look: Callable[[Piece], Any]  # in a worker
 
 
-def num_workers(asked: int, files: Iterable[str]) -> int:
-    """How many processes look at rows: as many as asked for; 0 means one a core where the files are large enough together."""
+def num_workers(asked: int, files: Iterable[str], worth: int = WORTH_BYTES) -> int:
+    """How many processes look at rows: as many as asked for; 0 means one a core where the files together have at least
+    ``worth`` bytes."""
     if asked:
         return asked
     num_bytes = sum(Path(file).stat().st_size for file in files if file != STDIN and not is_remote(file))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MOST_WORKERS) if num_bytes >= WORTH_BYTES else 1
+    return min(cores, MOST_WORKERS) if num_bytes >= worth else 1
 
 
 def in_order(

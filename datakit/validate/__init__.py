@@ -24,7 +24,7 @@ from datakit.validate.page import validate_page
 from datakit.validate.report import Report
 from datakit.validate.run import Run
 from datakit.validate.structure import faults_of as faults_of
-from datakit.workers import num_workers
+from datakit.workers import WORTH_BYTES, num_workers
 from datakit.write import STDOUT, Sink, open_sink
 from registry.blocks import BLOCK_SIZE, Block, read_blocks, rows_of_block
 from registry.errors import UsageError, did_you_mean
@@ -36,6 +36,8 @@ from registry.stages import check_stage, check_suits
 
 # Bytes: the rules for texts look at many rows at once, and find the way into a batch once for all of them.
 TEXT_BLOCK_SIZE = 4 * BLOCK_SIZE
+# Bytes. Without them one process takes as long for so many as it takes to start others and share the work.
+WORTH_BYTES_PLAIN = 3 << 29
 
 
 def validate_rows(
@@ -88,7 +90,7 @@ def validate_rows(
         with Together() as together, open_sink(clean, rejects, files, together=together) as sink:
             run = Run(wanted, Mending(fix, fix_text), watch, sink, Report(levels))
             with closing(with_progress(passing, "checking", size=_size)) as shown:
-                run.take_all(shown, num_workers(workers, files))
+                run.take_all(shown, num_workers(workers, files, WORTH_BYTES if text else WORTH_BYTES_PLAIN))
             watch.check(", ".join(files))
             details = {
                 "format": describe_format(layout) if layout else None,

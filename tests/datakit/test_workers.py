@@ -27,12 +27,11 @@ from tests.conftest import REPOSITORY
 
 def test_as_many_workers_as_asked_for_or_as_are_worth_it(monkeypatch, tmp_path: Path):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
-    monkeypatch.setattr(workers, "WORTH_BYTES", 10)
     (tmp_path / "a").write_bytes(b"12345")
     file = str(tmp_path / "a")
     assert num_workers(3, []) == 3
-    assert num_workers(0, [file, "-", "s3://bucket/key"]) == 1
-    assert num_workers(0, [file, file]) == workers.MOST_WORKERS
+    assert num_workers(0, [file, "-", "s3://bucket/key"], worth=10) == 1
+    assert num_workers(0, [file, file], worth=10) == workers.MOST_WORKERS
 
 
 def test_several_processes_give_what_one_gives(tmp_path: Path, monkeypatch):
