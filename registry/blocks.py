@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from registry.errors import UsageError, from_os_error
 from registry.rows import BadRow, Row, read_parts, row_of_line
 from registry.rows import row as limits
 from registry.rows.row import too_long
@@ -60,11 +60,19 @@ class Place(NamedTuple):
     plain: Plain
 
     def read(self) -> Block:
-        """The block. Raises ``UsageError`` where the file is not what it was."""
+        """The block. Raises ``UsageError`` where the file is not what it was, and as the system cannot read it."""
         data = b""
-        with suppress(OSError), Path(self.plain.path).open("rb", buffering=0) as handle:
-            data = os.pread(handle.fileno(), self.size, self.offset)
+        try:
+            with Path(self.plain.path).open("rb", buffering=0) as handle:
+                while more := os.pread(handle.fileno(), self.size - len(data), self.offset + len(data)):
+                    data = data + more if data else more
+        except OSError as error:
+            check_unchanged(self.plain.path, self.plain.identity)
+            raise from_os_error(error, f"reading {self.file}") from error
         check_unchanged(self.plain.path, self.plain.identity)
+        if len(data) != self.size:
+            what = f"{self.size - len(data):,} bytes are not there any more at {self.offset + len(data):,}"
+            raise UsageError(what, where=self.file, mend="Wait until the file is complete, or read a copy.")
         return Block(self.file, self.number, self.offset, data)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -36,6 +37,13 @@ class Drops:
             self._why.append(drop.why)
             self._kept.append(drop.kept)
             self._similarity.append(drop.similarity)
+
+    def of(self, at: int) -> Drop | None:
+        """The drop of the row ``at``, if it is one."""
+        place = bisect_left(self._at, at)
+        if place == len(self._at) or self._at[place] != at:
+            return None
+        return Drop(at, self._why[place], self._kept[place], self._similarity[place])
 
     def __len__(self) -> int:
         return len(self._at)

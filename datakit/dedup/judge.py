@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from datakit.dedup.drops import EXACT, NEAR, OVERLAP, Drop
+from datakit.dedup.drops import EXACT, NEAR, OVERLAP, Drop, Drops
 from datakit.dedup.look import Batch
 from datakit.dedup.near import NearNotes
 from datakit.dedup.normal import KEY_BYTES
@@ -71,6 +71,13 @@ class Judge:
             return
         for pair in self.near.decide(self.num_others):
             yield Drop(self._rows[pair.dropped - self.num_others], NEAR, pair.kept, pair.similarity)
+
+    def settled(self, drop: Drop, near: Drops) -> Drop:
+        """``drop`` with a row in its place that stays: what equals a row that is dropped as near is as near as that."""
+        if drop.why != EXACT or drop.kept < self.num_others or not self._rows:
+            return drop
+        kept = near.of(self._rows[drop.kept - self.num_others])
+        return drop if kept is None else replace(kept, at=drop.at)
 
     def where(self, drop: Drop) -> tuple[str, int]:
         """File and number of the row that stays."""

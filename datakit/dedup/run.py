@@ -38,7 +38,7 @@ def run_twice(source: Source, plan: Plan, judge: Judge, writer: Writer, workers:
         at_once.extend(judge.judge(batch))
         count += len(batch)
     near.extend(with_progress(judge.near_drops(), "dropping near"))
-    drops = merged(at_once, near)
+    drops = merged((judge.settled(drop, near) for drop in at_once), near)
     upcoming = next(drops, None)
     first = 0
     for batch in _Looking(source, Wanted(), _items(source), workers=1).batches("writing"):

@@ -43,10 +43,13 @@ def ancestry(file: str) -> Iterator[Descent]:
         own = numbers[places]
         yield Descent(paths[name], places, own)
         for farther in ancestry(paths[name]):
+            if not len(farther.places):
+                continue
             # What we wrote has no blank line and no bad row, so that the row with number n is at place n - 1.
             at = np.minimum(np.searchsorted(farther.places, own - 1), len(farther.places) - 1)
             hit = farther.places[at] == own - 1
-            yield Descent(farther.path, places[hit], farther.numbers[at[hit]])
+            if hit.any():
+                yield Descent(farther.path, places[hit], farther.numbers[at[hit]])
 
 
 def _parents(step: Step) -> tuple[list[str], np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -59,14 +59,16 @@ def register_dataset(
     rows = read_rows(files)
     first = list(islice(rows, FIRST_ROWS))
     has_more = next(rows, None) is not None  # at the end of a file its reader tells what is wrong with it as a whole
-    layout, inferred = infer_layout(_readable(first), columns or {}, tags or {}, formatting, ranking)
+    spread = list(spread_rows(files, skip=FIRST_ROWS, count=SPREAD_ROWS)) if has_more else []
+    others = [row for _, row in spread if isinstance(row, Row)]
+    layout, inferred = infer_layout(_readable(first), columns or {}, tags or {}, formatting, ranking, others)
     for line in inferred:
         log.info("inferred: %s", line)
     entry = build_entry(layout, place)
     parsed = parse_entry(name, entry, dataset_dir)
-    for warning in (*parsed.warnings, *_for_other_readers(files)):
+    for warning in (*parsed.warnings, *_for_other_readers(src, files)):
         log.warning("%s", warning)
-    reading = _read(parsed.layout, src, files, first, has_more)
+    reading = _read(parsed.layout, src, first, spread)
     encoding = encode_records(reading.records, model, template)
     tell(reading, len(first), encoding)
     options = {"src": src, "columns": dict(columns or {}), "tags": dict(tags or {}), "formatting": formatting,
@@ -106,18 +108,27 @@ def _readable(rows: list[Row | BadRow]) -> list[Row]:
     return readable
 
 
-def _for_other_readers(files: list[str]) -> list[str]:
+def _for_other_readers(src: str, files: list[str]) -> list[str]:
     """What trainkit reads and LLaMA-Factory 0.9.5 does not (data/data_utils.py, FILEEXT2TYPE)."""
     packed = [file for file in files if Path(file).suffix.lower() in COMPRESSIONS or container_of(file) == "tsv"]
-    return [f"{packed[0]} is read here and by trainkit, but not by LLaMA-Factory"] if packed else []
+    told = [f"{packed[0]} is read here and by trainkit, but not by LLaMA-Factory"] if packed else []
+    if Path(src).is_dir():
+        # It takes every name in the folder for a file of rows, hidden ones as well.
+        known = {Path(file).name for file in files}
+        others = sorted(entry.name for entry in Path(src).iterdir() if entry.name not in known)
+        if others:
+            named = ", ".join(others[:3]) + (" …" if len(others) > 3 else "")
+            told.append(f"LLaMA-Factory would read these in {src} as rows as well, so move them elsewhere: {named}")
+    return told
 
 
-def _read(layout: Layout, src: str, files: list[str], first: list[Row | BadRow], has_more: bool) -> Reading:
+def _read(
+    layout: Layout, src: str, first: Sequence[Row | BadRow], spread: Sequence[tuple[str, Row | BadRow]]
+) -> Reading:
     """Rows from the start and from all over, read by the entry. Raises ``UsageError`` where none becomes a record."""
     reading = Reading()
     read_by(layout, [(row.where, row) for row in first], reading)
-    if has_more:
-        read_by(layout, spread_rows(files, skip=FIRST_ROWS, count=SPREAD_ROWS), reading)
+    read_by(layout, spread, reading)
     check_reading(reading, layout, src)
     return reading
 

@@ -24,10 +24,16 @@ _DEFAULTS = Columns()
 
 
 def infer_layout(
-    rows: Sequence[Row], columns: Mapping[str, str], tags: Mapping[str, str], formatting: str | None, ranking: bool
+    rows: Sequence[Row],
+    columns: Mapping[str, str],
+    tags: Mapping[str, str],
+    formatting: str | None,
+    ranking: bool,
+    others: Sequence[Row] = (),
 ) -> tuple[Layout, list[str]]:
     """What the rows look like, with what the options say on top, and what was inferred beyond the usual names.
 
+    ``others`` are rows from all over, which are asked only whether any of them calls a tool.
     Columns that no row has are not named. Raises ``UsageError`` for options that are wrong, and rows of no format.
     """
     met = dict.fromkeys(column for row in rows for column in row.data)
@@ -49,7 +55,8 @@ def infer_layout(
     found, more = infer_tags([row.data for row in rows], layout, tags)
     media = {key: column for key, column in columns.items() if key not in PARTS}
     there = {part: column if column in met else None for part, column in asdict(layout.columns).items()}
-    if formatting is None and layout.formatting == "openai" and not any(_calls_tools(row.data, layout) for row in rows):
+    calls = any(_calls_tools(row.data, layout) for row in (*rows, *others))
+    if formatting is None and layout.formatting == "openai" and not calls:
         # LLaMA-Factory's "openai" adds words of its own to the system prompt of such rows; sharegpt's tags do as well.
         layout = replace(layout, formatting="sharegpt")
     layout = replace(

@@ -10,13 +10,13 @@ from datakit.validate.batch import Batch, Judge
 from datakit.validate.batch_texts import Texts, texts_of_batch, texts_of_rows
 from datakit.validate.codes import Level, all_codes
 from datakit.validate.faults import SHOWN, Fault
+from datakit.validate.hidden import HIDDEN, hushed
 from datakit.validate.reading import faults_of_row
 from datakit.validate.text import SURROGATE_CODE, Hit, TextRules
 from registry.datasets import Layout
 
 AROUND = 20  # characters shown before and after a place in a text
 TEXT_FAMILIES = ("CH", "PL", "RF", "SC", "PD")
-HIDDEN = ("SC", "PD")  # families whose values are never shown
 UNSEEN = ("CH001", "CH003", "CH005")  # what was found does not show, so it is named
 MOST_SIGNS = 5
 
@@ -51,6 +51,7 @@ class Finder:
         if rules is not None:
             for index, fault in self._in_texts(texts_of_batch(batch, self.judge), rules):
                 batch.faults.setdefault(index, []).append(fault)
+            batch.faults = {index: hushed(faults) for index, faults in batch.faults.items()}
 
     def find_again(self, changed: Mapping[int, Mapping[str, Any]]) -> dict[int, list[Fault]]:
         """The faults of rows that were changed, by index; their ids are not looked at again."""
@@ -61,7 +62,7 @@ class Finder:
             texts_of_rows(texts, changed, self.judge)
             for index, fault in self._in_texts(texts, rules):
                 found[index].append(fault)
-        return {index: self._known(faults) for index, faults in found.items()}
+        return {index: hushed(self._known(faults)) for index, faults in found.items()}
 
     def _known(self, faults: list[Fault]) -> list[Fault]:
         return [fault for fault in faults if fault.code in self.levels]

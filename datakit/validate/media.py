@@ -12,15 +12,15 @@ PLACEHOLDERS: Mapping[str, str] = {"images": "<image>", "videos": "<video>", "au
 
 
 def unmatched_media(data: Mapping[str, Any], texts: Iterable[str]) -> list[Fault]:
-    """The faults of media fields that hold something. A single path may stand for a list of one."""
+    """The faults of media fields, empty ones included. A single path may stand for a list of one."""
     found = []
     said = None
     for field, placeholder in PLACEHOLDERS.items():
-        items = data.get(field)
-        if not items:
+        if field not in data:
             continue
+        items = data[field]
         said = "\n".join(texts) if said is None else said
-        count = len(items) if isinstance(items, list) else 1
+        count = len(items) if isinstance(items, list) else int(bool(items))
         places = said.count(placeholder)
         if places != count:
             reason = f"{count} {field} and {places} {placeholder} in the texts"

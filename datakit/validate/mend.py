@@ -12,6 +12,7 @@ from datakit.validate.faults import Fault, is_blank, steps_of
 from datakit.validate.judged import JUDGEMENTS
 from datakit.validate.roles import meant_role
 from datakit.validate.side_by_side import is_empty, is_whole
+from datakit.validate.turns import leading_systems, spelling_of
 from registry.datasets import OPENAI_TAGS, Layout, Tags
 from registry.errors import UsageError
 
@@ -107,7 +108,7 @@ def _join_systems(place: Place) -> None:
     """The system turns at the start as one."""
     tags = place.layout.tags
     turns, text = place.holder, str(tags.content_tag)
-    count = next((n for n, turn in enumerate(turns) if turn.get(str(tags.role_tag)) != tags.system_tag), len(turns))
+    count = leading_systems(turns, spelling_of(place.layout))
     said = [turn[text] for turn in turns[:count] if not is_blank(turn[text])]
     turns[0][text] = JOINT.join(dict.fromkeys(said))  # said twice is said once
     del turns[1:count]
@@ -152,7 +153,8 @@ def check_text_mending() -> None:
     _fix_encoding()
 
 
-# code -> what mends it; RD006 and RD010 are gone as soon as the row is spelled again.
+SPELLED_ANEW = ("RD006", "RD010")  # gone as soon as the row is spelled again
+# code -> what mends it
 MENDS: Mapping[str, Callable[[Place], None]] = {
     "AL002": _as_text,
     "AL005": _as_list,

@@ -8,7 +8,7 @@ from typing import Any
 from datakit.validate.batch import Batch
 from datakit.validate.faults import Fault
 from datakit.validate.find import Finder
-from datakit.validate.mend import mended
+from datakit.validate.mend import SPELLED_ANEW, mended
 from registry.rows import Row
 
 ROUNDS = 8  # a mend may bring another fault to light; no chain of them is longer
@@ -49,16 +49,25 @@ def mend_batch(batch: Batch, mending: Mending, finder: Finder) -> dict[int, Mend
             work[index] = Mended(dict(row.data), (), tuple(faults))
     going = dict(work)
     for _ in range(ROUNDS):
-        going = {index: state for index, state in going.items() if any(map(mending.takes, state.left))}
+        tried = {index: _tried(state, mending, finder) for index, state in going.items()}
+        going = {index: state for index, state in tried.items() if state is not None}
         if not going:
             break
-        for index, state in going.items():
-            wanted = tuple(fault for fault in state.left if mending.takes(fault))
-            data = mended(state.data, wanted, finder.judge.layout)
-            going[index] = replace(state, data=data, done=state.done + wanted)
         found = finder.find_again({index: state.data for index, state in going.items()})
         for index, state in going.items():
             ids = tuple(fault for fault in state.left if fault.code == "RD007")
-            going[index] = replace(state, left=ids + tuple(found[index]))
+            still = {fault.pointer for fault in found[index] if fault.code == "CH004"}
+            done = tuple(fault for fault in state.done if fault.code != "CH004" or fault.pointer not in still)
+            going[index] = replace(state, done=done, left=ids + tuple(found[index]))
         work |= going
-    return {i: state for i, state in work.items() if not any(finder.levels[f.code] == "error" for f in state.left)}
+    levels = finder.levels
+    return {i: row for i, row in work.items() if row.done and not any(levels[f.code] == "error" for f in row.left)}
+
+
+def _tried(state: Mended, mending: Mending, finder: Finder) -> Mended | None:
+    """The row with all that may be mended; None where nothing may, or it changes nothing: ftfy leaves much as it is."""
+    wanted = tuple(fault for fault in state.left if mending.takes(fault))
+    data = mended(state.data, wanted, finder.judge.layout)
+    if data == state.data and not any(fault.code in SPELLED_ANEW for fault in wanted):
+        return None
+    return replace(state, data=data, done=state.done + wanted)

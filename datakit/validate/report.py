@@ -12,6 +12,7 @@ from datakit.outcome import Outcome
 from datakit.summary import in_colour, say, visible
 from datakit.validate.codes import Level, all_codes
 from datakit.validate.faults import SHOWN, Fault
+from datakit.validate.hidden import as_example
 
 MOST_PLACES = 20  # of one code, that are counted by themselves
 _COLOURS = {"error": "\x1b[31m", "warning": "\x1b[33m"}
@@ -49,7 +50,7 @@ class Report:
         """Count one fault; the first of its code is kept as the example."""
         kind = self.kinds.get(fault.code)
         if kind is None:
-            kind = self.kinds[fault.code] = Kind(fault, self.levels[fault.code], file, row, offset)
+            kind = self.kinds[fault.code] = Kind(as_example(fault), self.levels[fault.code], file, row, offset)
         kind.count += 1
         kind.mended += mended
         kind.fixable += fault.fixable

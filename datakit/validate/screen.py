@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from datakit.validate.marks import Marker, Marks
+from datakit.validate.media import PLACEHOLDERS
 from datakit.validate.screen_rules import rules_of
 from datakit.validate.typed import Names, typed
 from datakit.validate.typed_columns import TypedColumns
 from registry.blocks import Block
 from registry.datasets import Layout
+
+# What may stand for a picture in a line; JSON may spell its first sign by number.
+_MEDIA = re.compile(b"|".join([*(re.escape(sign.encode()) for sign in PLACEHOLDERS.values()), rb"\\u003[cC]"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,8 @@ class Screen:
             columns = TypedColumns(rows, self._typed)
             suspects.update(places[at] for at in self._rules(columns))
             suspects.update(places[at] for at in _with_other_keys(columns, marks, places))
+            if any(name in PLACEHOLDERS for name in columns.kind.others.values()):
+                suspects.update(index for index in places if _MEDIA.search(block.data, starts[index], ends[index]))
         return Screened(block, numbers, starts, ends, columns, places, frozenset(suspects), regular)
 
     def _decoded(self, data: bytes) -> list[Any] | None:

@@ -27,6 +27,6 @@ def faults_of(data: Mapping[str, Any], layout: Layout) -> list[Fault]:
     the readers know of does.
     """
     found = CHECKS[layout.formatting](data, layout)
-    if any(data.get(field) for field in PLACEHOLDERS):
+    if any(field in data for field in PLACEHOLDERS):
         found += unmatched_media(data, (text.text for text in texts_of(data, layout)))
     return found

@@ -86,7 +86,7 @@ def _turns(turns: Sequence[Any], name: str, spelling: Spelling, tools: Any, kind
     found: list[Fault] = []
     before: Role | None = None  # of the turn before; None where it is not known
     known = True  # whether it is
-    first = systems = _leading_systems(turns, spelling)
+    first = systems = leading_systems(turns, spelling)
     if systems > 1:
         reason = f"{systems} system turns stand in front, and only one can be read"
         found.append(
@@ -106,7 +106,8 @@ def _turns(turns: Sequence[Any], name: str, spelling: Spelling, tools: Any, kind
     return found + _end(len(turns) - first, name, spelling, before, known, kind)
 
 
-def _leading_systems(turns: Sequence[Any], spelling: Spelling) -> int:
+def leading_systems(turns: Sequence[Any], spelling: Spelling) -> int:
+    """How many system turns without tool calls stand in front."""
     count = 0
     for turn in turns:
         if not isinstance(turn, dict) or (spelling.with_calls and turn.get("tool_calls")):

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     import msgspec
 
 MOST_NAMES = 64  # that are learnt; rows with others beside them all get the thorough look
-_MESSAGE_KEYS = frozenset({"from", "value", "role", "content", "tool_calls"})
+# Not learnt: the rules for tools ask more of turns with a tool_call_id than the fast look sees.
+_MESSAGE_KEYS = frozenset({"from", "value", "role", "content", "tool_calls", "tool_call_id"})
 _REQUIRED = ("response", "messages", "chosen", "rejected", "kto_tag")
 
 

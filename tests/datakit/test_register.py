@@ -386,3 +386,27 @@ def test_addresses_of_hubs_and_stores_become_their_own_keys():
     assert place_of("s3://bucket/rows.jsonl", Path("data")) == {"cloud_file_name": "s3://bucket/rows.jsonl"}
     with pytest.raises(UsageError, match="no file of this kind of address"):
         place_of("https://example.org/rows.jsonl", Path("data"))
+
+
+def test_tool_calls_far_behind_the_first_rows_are_registered_as_such(datakit, write_rows, info):
+    plain = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
+    call = {"id": "x", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    calling = {
+        "messages": [
+            {"role": "user", "content": "q"},
+            {"role": "assistant", "content": "let me look", "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "x", "content": "r"},
+            {"role": "assistant", "content": "a"},
+        ]
+    }
+    write_rows("rows.jsonl", *[plain] * 1001, *[calling] * 1001)
+    datakit("register", "rows.jsonl", "--name", "calls")
+    assert info()["calls"]["formatting"] == "openai"
+
+
+def test_files_that_llamafactory_would_take_for_rows_are_named(datakit, write_rows, tmp_path):
+    write_rows("rows.jsonl", *[{"instruction": f"q{n}", "input": "", "output": "a"} for n in range(4)])
+    datakit("convert", "rows.jsonl", "-o", "parts/part-{:05d}.jsonl", "--shard-rows", "2")
+    ran = datakit("register", "parts", "--name", "parts")
+    assert ran.code == 0
+    assert "would read these in parts as rows as well, so move them elsewhere: part.jsonl.manifest.json" in ran.err

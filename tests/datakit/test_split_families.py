@@ -217,3 +217,16 @@ def test_no_family_is_on_both_sides(tmp_path_factory, parents, val, seed):
     found = sides_of(folder / "out")
     assert found.keys() == set(family)
     assert all(len(sides) == 1 for sides in found.values())
+
+
+def test_a_long_road_on_which_rows_were_left_behind_is_followed_to_its_end(datakit, write_rows, tmp_path):
+    rows = [{"instruction": f"q{number}", "input": "", "output": "a"} for number in range(8)]
+    write_rows("a1.jsonl", *rows[:4])
+    write_rows("a2.jsonl", *rows[4:])
+    datakit("convert", "a1.jsonl", "a2.jsonl", "-o", "b.jsonl")
+    datakit("convert", "b.jsonl", "-o", "c.jsonl", "--limit", "3")  # none of a2 comes along
+    datakit("convert", "c.jsonl", "-o", "d.jsonl")
+    datakit("convert", "d.jsonl", "-o", "f.jsonl")
+    made = [row | {"_origin": {"seed_row": {"file": str(tmp_path / "a1.jsonl"), "row": 2}}} for row in rows[4:6]]
+    write_rows("e.jsonl", *made)
+    assert datakit("split", "f.jsonl", "e.jsonl", "--val", "2", "--out-dir", "parts").code == 0

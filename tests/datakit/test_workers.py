@@ -157,3 +157,24 @@ def test_a_block_is_read_again_where_it_lies(tmp_path: Path):
     file.unlink()
     with pytest.raises(UsageError, match="it was removed"):
         place.read()
+
+
+def test_a_block_that_cannot_be_read_again_is_an_error_and_no_empty_one(tmp_path: Path, monkeypatch):
+    file = tmp_path / "a.jsonl"
+    file.write_bytes(b'{"a":1}\n' * 4)
+    (block,) = (item for item in read_blocks([file]) if isinstance(item, Block))
+    place = block.place()
+    assert place is not None
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, size, at: pread(fd, min(size, 5), at))
+    assert place.read().data == b'{"a":1}\n' * 4  # what comes in pieces is put together
+
+    def fails(fd: int, size: int, at: int) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "pread", fails)
+    with pytest.raises(UsageError, match="Input/output error"):
+        place.read()
+    monkeypatch.setattr(os, "pread", lambda fd, size, at: b"")
+    with pytest.raises(UsageError, match="32 bytes are not there any more at 0"):
+        place.read()

@@ -328,3 +328,24 @@ def test_of_an_evaluation_set_that_cannot_be_read_in_part_the_rest_counts(dataki
     assert "1 rows of eval.jsonl cannot be read" in ran.err
     assert "1 rows of the evaluation set hold no word" in ran.err
     assert ran.code == 0
+
+
+def test_what_equals_a_row_that_goes_as_near_goes_for_the_row_that_stays(datakit, write_rows, read_rows_back):
+    words = " ".join(f"word{number}" for number in range(60))
+    near = alpaca(words + " and two more", "Said.")
+    write_rows("in.jsonl", alpaca(words, "Said."), near, near)
+    datakit("dedup", "in.jsonl", "-o", "out.jsonl", "--near", "0.7", "--drops", "drops.jsonl")
+    drops = read_rows_back("drops.jsonl")
+    assert [(drop["row"], drop["reason"], drop["kept"]["row"]) for drop in drops] == [
+        (2, "near duplicate", 1),
+        (3, "near duplicate", 1),
+    ]
+    assert drops[0]["similarity"] == drops[1]["similarity"] < 1
+
+
+def test_the_same_words_about_other_pictures_are_not_near(datakit, write_rows, read_rows_back):
+    asked = alpaca("<image> How many people are in this picture?", "There are two people in it.")
+    rows = [asked | {"images": [name]} for name in ("1.png", "2.png", "1.png")]
+    write_rows("in.jsonl", *rows)
+    datakit("dedup", "in.jsonl", "-o", "out.jsonl", "--near", "0.9")
+    assert read_rows_back("out.jsonl") == rows[:2]

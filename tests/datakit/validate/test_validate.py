@@ -23,6 +23,10 @@ from tests.datakit.validate.made import changed
 
 GOOD = {"instruction": "How long?", "input": "", "output": "Two days."}
 BAD = {"instruction": "q", "output": ""}
+CHATS = {
+    "sharegpt": {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]},
+    "openai": {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]},
+}
 
 
 def codes(found) -> dict[str, int]:
@@ -338,3 +342,88 @@ def test_clean_rows_of_any_container_can_go_to_any_other(datakit, write_rows, tm
         assert datakit("validate", "in.jsonl", "--clean", name).code == 1
         assert datakit("validate", name, "--json").json["rows_out"] == 2
     assert Path(tmp_path / "out.csv").read_text() == "instruction,input,output\nHow long?,,Two days.\nHow long?,,b\n"
+
+
+@pytest.mark.parametrize(
+    ("row", "code"),
+    [
+        (
+            {
+                "conversations": [
+                    {"from": "system", "value": "a"},
+                    {"from": "system", "value": "b"},
+                    None,
+                    {"from": "gpt", "value": "x"},
+                ]
+            },
+            "SG011",
+        ),
+        (
+            {
+                "messages": [
+                    {"role": "system", "content": "a"},
+                    {"role": "system", "content": "b"},
+                    {"role": "system", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]},
+                    {"role": "user", "content": "q"},
+                    {"role": "assistant", "content": "x"},
+                ]
+            },
+            "OA011",
+        ),
+    ],
+)
+def test_a_row_that_mending_does_not_save_is_rejected_and_stops_nothing(datakit, write_rows, read_rows_back, row, code):
+    good = CHATS["sharegpt" if "conversations" in row else "openai"]
+    write_rows("in.jsonl", good, row)
+    ran = datakit("validate", "in.jsonl", "--fix", "--clean", "clean.jsonl", "--json")
+    assert ran.code == 1
+    assert code in codes(ran)
+    assert read_rows_back("clean.jsonl") == [good]
+
+
+@pytest.mark.parametrize("flags", [(), ("--no-text",)])
+def test_no_example_of_any_fault_shows_personal_data(datakit, tmp_path, flags):
+    lines = [
+        json.dumps(GOOD | {"output": "Dear {{name}}, ask bob.smith@company.org"}),
+        json.dumps(
+            {"instruction": "q", "chosen": "mail bob.smith@company.org", "rejected": "mail bob.smith@company.org"}
+        ),
+        '{"instruction": "bob.smith@company.org", ',
+        json.dumps(GOOD | {"output": ["bob.smith@company.org"]}),
+    ]
+    for number, line in enumerate(lines):
+        (tmp_path / "in.jsonl").write_text(line + "\n" + json.dumps(GOOD))
+        ran = datakit("validate", "in.jsonl", "--json", "--html", f"{number}.html", *flags)
+        assert "bob" not in ran.out + (tmp_path / f"{number}.html").read_text()
+
+
+def test_a_mend_that_changes_nothing_is_none(datakit, write_rows, read_rows_back):
+    pytest.importorskip("ftfy")
+    row = GOOD | {"instruction": "size Ã… word"}  # ftfy leaves it as it is
+    write_rows("in.jsonl", row)
+    found = datakit("validate", "in.jsonl", "--fix-text", "--clean", "clean.jsonl", "--json").json
+    (fault,) = found["faults"]
+    assert (fault["code"], fault["count"], fault["mended"], found["rows_mended"]) == ("CH004", 1, 0, 0)
+    assert read_rows_back("clean.jsonl") == [row]
+
+
+@pytest.mark.parametrize("name", ["in.jsonl", "in.json"])
+def test_what_was_learnt_of_tool_results_lets_none_pass_unasked(datakit, write_rows, name):
+    good = CHATS["openai"]
+    call = {"id": "x", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    ask, answer = {"role": "user", "content": "q"}, {"role": "assistant", "content": "x"}
+    result = {"role": "tool", "tool_call_id": "x", "content": "r"}
+    called = {"messages": [ask, {"role": "assistant", "tool_calls": [call]}, result, answer]}
+    unasked = {"messages": [ask, answer, result, answer]}
+    write_rows(name, called, *[good] * 1500, *[unasked] * 3)
+    assert codes(datakit("validate", name, "--json"))["TL010"] == 3
+
+
+@pytest.mark.parametrize("name", ["in.jsonl", "in.json"])
+@pytest.mark.parametrize("images", [[], None])
+def test_a_placeholder_without_a_picture_is_told(datakit, write_rows, name, images):
+    asked = {"instruction": "<image> What is it?", "output": "A cat."}
+    write_rows(name, asked | {"images": ["a.png"]}, asked | {"images": images}, GOOD | {"images": images})
+    found = datakit("validate", name, "--json")
+    (fault,) = [fault for fault in found.json["faults"] if fault["code"] == "MM001"]
+    assert (fault["count"], fault["row"], fault["reason"]) == (1, 2, "0 images and 1 <image> in the texts")
