@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import tempfile
 from array import array
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from datakit.dedup.tokens import Grams
 
-KEPT_ROWS = 4096  # n-grams of so many rows stay in memory
+KEPT_BYTES = 128 << 20  # of n-grams that stay in memory
 HASH_BYTES = 8
 
 
@@ -28,7 +28,8 @@ class Spool:
     def __init__(self, handle: IO[bytes]) -> None:
         self._handle = handle
         self._ends = array("Q", [0])  # in n-grams
-        self.of = lru_cache(KEPT_ROWS)(self._read)
+        self._kept: OrderedDict[int, np.ndarray] = OrderedDict()  # the least recently used first
+        self._kept_bytes = 0
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -54,8 +55,19 @@ class Spool:
         except OSError as error:
             raise from_os_error(error, "keeping n-grams in a temporary file") from error
 
-    def _read(self, row: int) -> np.ndarray:
+    def of(self, row: int) -> np.ndarray:
         """The different n-grams of one row, sorted."""
+        found = self._kept.get(row)
+        if found is not None:
+            self._kept.move_to_end(row)
+            return found
+        found = self._kept[row] = self._read(row)
+        self._kept_bytes += found.nbytes
+        while self._kept_bytes > KEPT_BYTES and len(self._kept) > 1:
+            self._kept_bytes -= self._kept.popitem(last=False)[1].nbytes
+        return found
+
+    def _read(self, row: int) -> np.ndarray:
         import numpy as np
 
         start, end = self._ends[row], self._ends[row + 1]

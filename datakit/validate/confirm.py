@@ -8,9 +8,11 @@ import ipaddress
 import json
 import math
 import re
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable
 from datetime import date
+from functools import lru_cache
 
 from datakit.validate.patterns import iban_lengths, known_values
 
@@ -29,10 +31,17 @@ def outside_code(match: re.Match[str]) -> bool:
     text, start = match.string, match.start()
     if text[start - 1 : start] == "$" and "." in match[0]:
         return False
-    if text.count("```", 0, start) % 2:
+    fences, ticks = _code_marks(text)
+    if bisect_right(fences, start) % 2:
         return False
     line = text.rfind("\n", 0, start) + 1
-    return text.count("`", line, start) % 2 == 0
+    return (bisect_left(ticks, start) - bisect_left(ticks, line)) % 2 == 0
+
+
+@lru_cache(maxsize=1)  # one text after the other is looked at, each of them many times
+def _code_marks(text: str) -> tuple[list[int], list[int]]:
+    """Where each fence ends, and where each backtick is."""
+    return [fence.end() for fence in re.finditer("```", text)], [tick.start() for tick in re.finditer("`", text)]
 
 
 def garbled(match: re.Match[str]) -> bool:

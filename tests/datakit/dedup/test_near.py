@@ -109,3 +109,16 @@ def test_a_full_disk_can_be_mended_and_is_no_fault_of_ours():
     spool = Spool(Full())  # type: ignore[arg-type]
     with pytest.raises(StoppedError, match="disk is full"):
         spool.add(Grams(np.array([3], np.uint64), np.array([0, 1])))
+
+
+def test_n_grams_read_back_are_kept_up_to_a_number_of_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr("datakit.dedup.spool.KEPT_BYTES", 100)
+    with open_spool(tmp_path) as spool:
+        spool.add(grams_of_sets(range(10), range(5), range(20), range(3)))
+        spool.flush()
+        for row, size in enumerate((10, 5, 20, 3)):
+            assert len(spool.of(row)) == size
+            assert sum(kept.nbytes for kept in spool._kept.values()) == spool._kept_bytes
+            assert spool._kept_bytes <= 100 or len(spool._kept) == 1
+        assert [*spool._kept] == [3]
+        assert spool.of(3) is spool.of(3)
