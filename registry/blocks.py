@@ -201,10 +201,14 @@ def _is_full(rows: list[Row | BadRow]) -> bool:
     return sum(len(text) for text in texts if isinstance(text, str)) * len(rows) > BLOCK_SIZE
 
 
+def numbered_lines(block: Block) -> list[tuple[int, bytes, bool]]:
+    """(number, line, whether it is the file's last and lacks its line break) of each line that is not blank."""
+    lines = block.data.split(b"\n")
+    last = block.number + len(lines) - 1  # what comes after the last line break: nothing, in all blocks but one
+    return [(n, line, n == last) for n, line in enumerate(lines, start=block.number) if line and not line.isspace()]
+
+
 def rows_of_block(block: Block) -> Iterator[Row | BadRow]:
     """The rows of the block's lines, blank ones passed over."""
-    lines = block.data.split(b"\n")
-    last = block.number + len(lines) - 1  # without a line break, where it is not empty
-    for number, line in enumerate(lines, start=block.number):
-        if line and not line.isspace():
-            yield row_of_line(block.file, number, line, cut=number == last)
+    for number, line, cut in numbered_lines(block):
+        yield row_of_line(block.file, number, line, cut=cut)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from datakit.dedup.mixing import mix
+from datakit.mixing import mix
 
 if TYPE_CHECKING:
     import numpy as np

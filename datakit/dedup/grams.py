@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from datakit.dedup.mixing import mix
 from datakit.dedup.normal import folded
 from datakit.dedup.tokens import Grams, Tokens, grams_of, tokens_of
+from datakit.mixing import mix
 
 if TYPE_CHECKING:
     import numpy as np

@@ -18,7 +18,7 @@ from datakit.dedup.normal import key_of
 from datakit.layout import ColumnWatch, peek
 from datakit.values import encode_row
 from datakit.workers import in_order
-from registry.blocks import Block, Piece, rows_of_block
+from registry.blocks import Block, Piece, numbered_lines, rows_of_block
 from registry.errors import RowFault
 from registry.rows import BadRow, Row, decode_json, row_of_line
 
@@ -94,11 +94,7 @@ def _looker(wanted: Wanted) -> Callable[[Piece], Batch]:
 def look_at_block(block: Block, wanted: Wanted) -> Batch:
     """The rows of JSON lines, each line as it stands there: not a digit of it is spelled anew."""
     batch = _Growing(block.file, wanted)
-    lines = block.data.split(b"\n")
-    last = block.number + len(lines) - 1  # without a line break, where it is not empty
-    for number, line in enumerate(lines, start=block.number):
-        if not line or line.isspace():
-            continue
+    for number, line, cut in numbered_lines(block):
         try:
             data = decode_json(line)
         except orjson.JSONDecodeError:
@@ -106,7 +102,7 @@ def look_at_block(block: Block, wanted: Wanted) -> Batch:
         if type(data) is dict:
             batch.add(number, data, line.strip())
         else:
-            row = row_of_line(block.file, number, line, cut=number == last)
+            row = row_of_line(block.file, number, line, cut=cut)
             batch.reject(number, row, "", row.reason if isinstance(row, BadRow) else "")
     return batch.whole()
 

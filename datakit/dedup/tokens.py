@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from datakit.dedup.mixing import mix
+from datakit.mixing import mix
 
 if TYPE_CHECKING:
     import numpy as np

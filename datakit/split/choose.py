@@ -6,28 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from datakit.mixing import mix
+
 if TYPE_CHECKING:
     import numpy as np
 
 TRAIN, VAL, TEST = 0, 1, 2
 NAMES = ("train", "val", "test")  # by side
 CHUNK = 1 << 16  # groups looked at in one go
-
-
-def mix(hashes: np.ndarray) -> np.ndarray:
-    """64-bit hashes as new ones (the finaliser of SplitMix64, https://doi.org/10.1145/2660193.2660195), in their place.
-
-    The lowest hash of a group is lower the larger the group is; mixed once more, it no longer tells the size.
-    """
-    import numpy as np
-
-    x = hashes
-    x ^= x >> np.uint64(30)
-    x *= np.uint64(0xBF58476D1CE4E5B9)
-    x ^= x >> np.uint64(27)
-    x *= np.uint64(0x94D049BB133111EB)
-    x ^= x >> np.uint64(31)
-    return x
 
 
 def allocate(total: int, sizes: Sequence[int], ties: Sequence[int]) -> list[int]:
@@ -119,6 +105,7 @@ def units_in_order(unit: np.ndarray, priority: np.ndarray, stratum: np.ndarray |
     num_units = int(unit.max()) + 1
     lowest = np.full(num_units, np.iinfo(np.uint64).max, np.uint64)
     np.minimum.at(lowest, unit, priority)
+    # The lowest hash of a group is lower the larger the group is; mixed once more, it no longer tells the size.
     order = np.argsort(mix(lowest), kind="stable")
     del lowest
     place = np.empty(num_units, np.int64)

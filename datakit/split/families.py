@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datakit.lineage.ancestry import ancestry, augmented_from, has_manifest
-from datakit.split.choose import mix
+from datakit.mixing import mix
 from datakit.split.look import NO_KEY, Notes, Place, key_of
 from registry.remote import is_remote
 from registry.sources import STDIN

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from datakit.split.choose import NAMES, TEST, TRAIN, VAL, allocate, choose_rows, choose_units, mix, units_in_order
+from datakit.mixing import mix
+from datakit.split.choose import NAMES, TEST, TRAIN, VAL, allocate, choose_rows, choose_units, units_in_order
 from datakit.split.families import Families, find_families
 from datakit.split.groups import units_of
 from datakit.split.look import NO_KEY, Notes, key_of

@@ -11,14 +11,13 @@ from itertools import chain, groupby
 from pathlib import Path
 
 from datakit.layout import AUTO, HEAD_ROWS, resolve_conversations, resolve_layout
-from datakit.stats.lines import numbered_lines, rows_of
 from datakit.stats.roles import PlainRow
 from datakit.stats.sample import Sample, draw_rows
 from datakit.stats.straight import Shortcut, shortcut_for
 from datakit.summary import with_progress
 from datakit.write import family
 from registry.batches import batched
-from registry.blocks import Block, read_blocks
+from registry.blocks import Block, numbered_lines, read_blocks, rows_of_block
 from registry.datasets import Layout, find_entry
 from registry.errors import RowFault, UsageError
 from registry.formats import READERS, detect
@@ -110,7 +109,7 @@ def read_batches(sources: Sequence[Source], stage: str, renderer: Renderer, acco
                     if isinstance(chunk[0], Block) and shortcut and shortcut.on:
                         yield _straight(chunk[0], shortcut, source.name, account)
                         continue
-                    rows = list(rows_of(chunk[0])) if isinstance(chunk[0], Block) else chunk
+                    rows = list(rows_of_block(chunk[0])) if isinstance(chunk[0], Block) else chunk
                     for file, count in Counter(row.file for row in rows).items():
                         account.ledger.read(file, count)
                     yield _batch(rows, layout, source.name, account)  # type: ignore[arg-type]
@@ -136,7 +135,7 @@ def _peek(items: Iterator[Block | Row | BadRow]) -> tuple[list[Row], Iterator[Bl
     readable: list[Row] = []
     for item in items:
         passed.append(item)
-        for row in rows_of(item) if isinstance(item, Block) else [item]:
+        for row in rows_of_block(item) if isinstance(item, Block) else [item]:
             readable += [row] if isinstance(row, Row) else []
             if len(readable) == HEAD_ROWS:
                 break

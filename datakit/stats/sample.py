@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from datakit.stats.lines import numbered_lines
 from datakit.summary import with_progress
-from registry.blocks import Block, read_blocks
+from registry.blocks import Block, numbered_lines, read_blocks
 from registry.rows import BadRow, Row, row_of_line
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datakit.split.choose import allocate, choose_units, mix, units_in_order
+from datakit.mixing import mix
+from datakit.split.choose import allocate, choose_units, units_in_order
 from datakit.split.groups import units_of
 from datakit.split.size import parse_size
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from datakit.dedup.mixing import mix
+from datakit.mixing import mix
 
 
 def test_the_first_numbers_of_splitmix64_come_out():
