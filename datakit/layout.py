@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from itertools import chain
 from typing import Any
 
+from registry.blocks import Item, rows_of_item
 from registry.datasets import COLUMN_KEYS, OPENAI_TAGS, Columns, Layout, Tags
 from registry.errors import UsageError, did_you_mean, nearest
 from registry.formats import LAYOUTS, columns, detect, layout_named, trl, undetected
@@ -52,6 +53,19 @@ def peek(rows: Iterator[Row | BadRow], format_name: str = AUTO) -> tuple[list[Ro
             if format_name != AUTO or detect(row.data) is not None or len(readable) == HEAD_ROWS:
                 break
     return readable, chain(head, rows)
+
+
+def peek_items(items: Iterator[Item], format_name: str = AUTO) -> tuple[list[Row], Iterator[Item]]:
+    """As ``peek``, where rows may come in blocks: the readable ones of the first rows, and all items again."""
+    passed: list[Item] = []
+
+    def rows() -> Iterator[Row | BadRow]:
+        for item in items:
+            passed.append(item)
+            yield from rows_of_item(item)
+
+    head, _ = peek(rows(), format_name)
+    return head, chain(passed, items)
 
 
 def resolve_layout(

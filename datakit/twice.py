@@ -11,13 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from registry.atomic import TEMPORARY_MARK
-from registry.blocks import Block, read_blocks
+from registry.blocks import Item, read_blocks
 from registry.errors import UsageError
 from registry.remote import is_remote
-from registry.rows import BadRow, Row
 from registry.sources import STDIN, open_binary
-
-Item = Block | Row | BadRow
+from registry.unchanged import Identity, identity
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class Source:
 
     files: Sequence[str]
     copies: Mapping[str, str]
-    stamps: Mapping[str, tuple[int, int]]  # bytes and time of change in ns, as they were at first
+    stamps: Mapping[str, Identity | None]  # what the files were at first
 
     @property
     def names(self) -> list[str]:
@@ -42,7 +40,7 @@ class Source:
     def check_unchanged(self) -> None:
         """Raise ``UsageError`` where a file is not what it was when it was first read."""
         for file, stamp in self.stamps.items():
-            if _stamp(file) != stamp:
+            if identity(file) != stamp:
                 raise changed(file)
 
 
@@ -67,7 +65,7 @@ def readable_twice(files: Sequence[str], folder: str) -> Iterator[Source]:
             with copy.open("wb") as handle:
                 shutil.copyfileobj(open_binary(STDIN), handle, 1 << 20)
             named = [str(copy) if file == STDIN else file for file in files]
-        yield Source(named, copies, {file: _stamp(file) for file in dict.fromkeys(named)})
+        yield Source(named, copies, {file: identity(file) for file in dict.fromkeys(named)})
     finally:
         for name in copies:
             Path(name).unlink(missing_ok=True)
@@ -78,12 +76,3 @@ def _copy_name(folder: str) -> Path:
     local = Path(tempfile.gettempdir() if is_remote(folder) else folder)
     local.mkdir(parents=True, exist_ok=True)
     return local / f".stdin{TEMPORARY_MARK}{uuid.uuid4().hex[:8]}.jsonl"
-
-
-def _stamp(file: str) -> tuple[int, int]:
-    """Bytes and time of change; nothing for what is gone or lies on another machine."""
-    try:
-        found = Path(file).stat()
-    except OSError:
-        return (-1, -1)
-    return found.st_size, found.st_mtime_ns

@@ -14,10 +14,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
-from registry.blocks import Block, Piece, Place, gathered
+from registry.blocks import Block, Item, Piece, Place, gathered
 from registry.errors import StoppedError
 from registry.remote import is_remote
-from registry.rows import BadRow, Row
 from registry.sources import STDIN
 
 MOST_WORKERS = 8  # one process reads, judges and writes; it keeps about so many busy
@@ -40,7 +39,7 @@ def num_workers(asked: int, files: Iterable[str], worth: int = WORTH_BYTES) -> i
 
 
 def in_order(
-    items: Iterable[Block | Row | BadRow],
+    items: Iterable[Item],
     make: Callable[..., Callable[[Piece], Result]],
     args: Sequence[Any],
     workers: int,

@@ -76,12 +76,11 @@ class Place(NamedTuple):
         return Block(self.file, self.number, self.offset, data)
 
 
+Item = Block | Row | BadRow  # what ``read_blocks`` yields
 Piece = Block | list[Row | BadRow]  # see ``gathered``
 
 
-def read_blocks(
-    sources: Iterable[str | Path], *, size: int = BLOCK_SIZE
-) -> Generator[Block | Row | BadRow, None, None]:
+def read_blocks(sources: Iterable[str | Path], *, size: int = BLOCK_SIZE) -> Generator[Item, None, None]:
     """Every row of every source in order: JSON lines in blocks of at most ``size`` bytes, all else as ``read_rows`` does.
 
     A line longer than ``size`` is a block of its own; one beyond the limit of all readers comes as a ``BadRow``.
@@ -177,7 +176,7 @@ def _place(handle: io.BufferedReader) -> int:
         return 0
 
 
-def gathered(items: Iterable[Block | Row | BadRow]) -> Iterator[Piece]:
+def gathered(items: Iterable[Item]) -> Iterator[Piece]:
     """Blocks as they are, and other rows together: of one file, at most ``GATHERED_ROWS`` and about as many characters
     as a block has bytes."""
     rows: list[Row | BadRow] = []
@@ -199,6 +198,16 @@ def _is_full(rows: list[Row | BadRow]) -> bool:
     last = rows[-1]
     texts = last.data.values() if isinstance(last, Row) else (last.raw,)
     return sum(len(text) for text in texts if isinstance(text, str)) * len(rows) > BLOCK_SIZE
+
+
+def rows_in(item: Item) -> int:
+    """How many rows an item stands for, about: blank lines count as well."""
+    return item.data.count(b"\n") if isinstance(item, Block) else 1
+
+
+def rows_of_item(item: Item) -> Iterable[Row | BadRow]:
+    """The rows of a block, or the row itself."""
+    return rows_of_block(item) if isinstance(item, Block) else (item,)
 
 
 def numbered_lines(block: Block) -> list[tuple[int, bytes, bool]]:

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -15,10 +14,10 @@ from datakit.dedup.bands import Bands, band_keys
 from datakit.dedup.fields import Fields
 from datakit.dedup.grams import TextGrams, tokens_of_rows
 from datakit.dedup.normal import key_of
-from datakit.layout import ColumnWatch, peek
+from datakit.layout import ColumnWatch
 from datakit.values import encode_row
 from datakit.workers import in_order
-from registry.blocks import Block, Piece, numbered_lines, rows_of_block
+from registry.blocks import Block, Item, Piece, numbered_lines
 from registry.errors import RowFault
 from registry.rows import BadRow, Row, decode_json, row_of_line
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
     from datakit.dedup.tokens import Grams
 
-Item = Block | Row | BadRow
 SURELY_SHALLOW = 200  # objects and lists in a line that need no look at how deep they are nested
 
 
@@ -176,19 +174,3 @@ class _Growing:
             if wanted.ngram is not None:
                 batch.texts = tokens.by_text(wanted.ngram)
         return batch
-
-
-def head_of(items: Iterator[Item]) -> tuple[list[Row], Iterator[Item]]:
-    """The readable ones of the first rows, as far as they are needed to tell a format, and all items again."""
-    taken: list[Item] = []
-
-    def rows() -> Iterator[Row | BadRow]:
-        for item in items:
-            taken.append(item)
-            if isinstance(item, Block):
-                yield from rows_of_block(item)
-            else:
-                yield item
-
-    head, _ = peek(rows())
-    return head, chain(taken, items)

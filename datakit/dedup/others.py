@@ -11,12 +11,13 @@ from typing import Any
 
 from datakit.dedup.fields import fields_of, fields_of_others
 from datakit.dedup.judge import Judge
-from datakit.dedup.look import Batch, Item, Wanted, head_of, look_at
+from datakit.dedup.look import Batch, Wanted, look_at
 from datakit.dedup.plan import Plan
 from datakit.dedup.report import tell_evaluation
+from datakit.layout import peek_items
 from datakit.summary import with_progress
 from datakit.targets import same_file
-from registry.blocks import read_blocks
+from registry.blocks import Item, read_blocks
 from registry.digest import sha256_of
 from registry.errors import UsageError
 from registry.remote import is_remote
@@ -41,7 +42,7 @@ def read_evaluation(sets: Sequence[str], plan: Plan, judge: Judge) -> list[dict[
     """Have the judge learn the evaluation set; what is told of each file."""
     if judge.evaluation is None:
         return []
-    head, items = head_of(read_blocks(sets))
+    head, items = peek_items(read_blocks(sets))
     wanted = Wanted(fields_of_others(plan.names, head), ngram=plan.ngram)
     counts = _read(sets, items, wanted, judge.learn_evaluation, 1)
     judge.evaluation.close()
@@ -53,7 +54,7 @@ def read_others(others: Sequence[str], plan: Plan, judge: Judge, workers: int) -
     """Have the judge learn the files to compare against; what is told of each."""
     if not others:
         return []
-    head, items = head_of(read_blocks(others))
+    head, items = peek_items(read_blocks(others))
     shingle = plan.shingle if plan.near is not None else None
     wanted = Wanted(fields_of(plan.names, head), plan.exact, plan.normalise, shingle, plan.bands)
     counts = _read(others, items, wanted, judge.learn_others, workers)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from datakit.dedup.drops import Drop, Drops, merged
 from datakit.dedup.fields import Fields, fields_of
 from datakit.dedup.judge import Judge
-from datakit.dedup.look import Batch, Item, Wanted, head_of, look_at
+from datakit.dedup.look import Batch, Wanted, look_at
 from datakit.dedup.plan import Plan
 from datakit.dedup.report import tell_plan
 from datakit.dedup.write import Writer
-from datakit.layout import ColumnWatch
+from datakit.layout import ColumnWatch, peek_items
 from datakit.summary import with_progress
 from datakit.twice import Source, changed
-from registry.blocks import read_blocks
+from registry.blocks import Item
 
 
 def run_once(source: Source, plan: Plan, judge: Judge, writer: Writer, workers: int) -> Fields:
@@ -41,7 +41,7 @@ def run_twice(source: Source, plan: Plan, judge: Judge, writer: Writer, workers:
     drops = merged((judge.settled(drop, near) for drop in at_once), near)
     upcoming = next(drops, None)
     first = 0
-    for batch in _Looking(source, Wanted(), _items(source), workers=1).batches("writing"):
+    for batch in _Looking(source, Wanted(), source.items(), workers=1).batches("writing"):
         end = first + len(batch)
         found: dict[int, Drop] = {}
         while upcoming is not None and upcoming.at < end:
@@ -77,7 +77,7 @@ class _Looking:
 
 def _begin(source: Source, plan: Plan, judge: Judge, workers: int) -> _Looking:
     """The first reading: what is compared, as the first rows tell."""
-    head, items = head_of(_items(source))
+    head, items = peek_items(source.items())
     fields = fields_of(plan.names, head)
     tell_plan(plan, fields)
     wanted = Wanted(
@@ -89,10 +89,3 @@ def _begin(source: Source, plan: Plan, judge: Judge, workers: int) -> _Looking:
         ngram=plan.ngram if plan.decontaminate else None,
     )
     return _Looking(source, wanted, items, workers)
-
-
-def _items(source: Source) -> Iterator[Item]:
-    """Blocks and rows of the source, under the names by which the files are known."""
-    for item in read_blocks(source.files):
-        known = source.copies.get(item.file)
-        yield replace(item, file=known) if known is not None else item

@@ -15,11 +15,12 @@ from datakit.split.look import Notes, take_notes
 from datakit.split.plan import Plan, plan_sides
 from datakit.split.report import details_of, tell
 from datakit.split.size import parse_size
-from datakit.split.write import rows_in, write_sides
+from datakit.split.write import write_sides
 from datakit.summary import with_progress
 from datakit.together import Together
 from datakit.twice import Source, readable_twice
 from datakit.write import open_sink
+from registry.blocks import rows_in
 from registry.errors import UsageError
 from registry.manifest import Ledger
 from registry.sources import expand_sources

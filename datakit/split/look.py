@@ -13,9 +13,8 @@ import orjson
 
 from datakit.layout import ColumnWatch, lookup
 from datakit.origins import ID, ORIGIN, SeedRef, name_of, origin_of, seeds_of
-from datakit.twice import Item
 from datakit.values import encode_row
-from registry.blocks import Block
+from registry.blocks import Block, Item
 from registry.errors import RowFault, UsageError
 from registry.rows import Row, decode_json
 

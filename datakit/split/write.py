@@ -8,18 +8,13 @@ from collections.abc import Iterable, Mapping
 from datakit.split.choose import TRAIN
 from datakit.split.look import Notes
 from datakit.split.plan import Plan
-from datakit.twice import Item, changed
+from datakit.twice import changed
 from datakit.values import encode_row
 from datakit.write import Sink
-from registry.blocks import Block
+from registry.blocks import Block, Item
 from registry.errors import RowFault
 from registry.manifest import Ledger
 from registry.rows import BadRow, Row, row_of_line
-
-
-def rows_in(item: Item) -> int:
-    """How many rows an item stands for, about."""
-    return item.data.count(b"\n") if isinstance(item, Block) else 1
 
 
 def write_sides(items: Iterable[Item], notes: Notes, plan: Plan, sinks: Mapping[int, Sink], ledger: Ledger) -> None:

@@ -17,7 +17,7 @@ from datakit.stats.straight import Shortcut, shortcut_for
 from datakit.summary import with_progress
 from datakit.write import family
 from registry.batches import batched
-from registry.blocks import Block, numbered_lines, read_blocks, rows_of_block
+from registry.blocks import Block, Item, numbered_lines, read_blocks, rows_in, rows_of_block, rows_of_item
 from registry.datasets import Layout, find_entry
 from registry.errors import RowFault, UsageError
 from registry.formats import READERS, detect
@@ -103,7 +103,7 @@ def read_batches(sources: Sequence[Source], stage: str, renderer: Renderer, acco
         head, items = _peek(read_blocks(source.files, size=BLOCK_BYTES))
         layout = _layout(source, head, stage)
         shortcut = shortcut_for(layout, renderer, (row.data for row in head)) if stage == "sft" else None
-        with closing(with_progress(items, "measuring", size=_num_lines)) as passing:
+        with closing(with_progress(items, "measuring", size=rows_in)) as passing:
             for is_block, run in groupby(passing, key=lambda item: isinstance(item, Block)):
                 for chunk in ([block] for block in run) if is_block else batched(run, BATCH_ROWS):
                     if isinstance(chunk[0], Block) and shortcut and shortcut.on:
@@ -129,23 +129,19 @@ def draw_batches(sources: Sequence[Source], stage: str, account: Account, size: 
             yield _batch(chunk, layout, source.name, account)
 
 
-def _peek(items: Iterator[Block | Row | BadRow]) -> tuple[list[Row], Iterator[Block | Row | BadRow]]:
+def _peek(items: Iterator[Item]) -> tuple[list[Row], Iterator[Item]]:
     """The readable ones of the first rows, and all items again. Stops at the first row that tells its format."""
-    passed: list[Block | Row | BadRow] = []
+    passed: list[Item] = []
     readable: list[Row] = []
     for item in items:
         passed.append(item)
-        for row in rows_of_block(item) if isinstance(item, Block) else [item]:
+        for row in rows_of_item(item):
             readable += [row] if isinstance(row, Row) else []
             if len(readable) == HEAD_ROWS:
                 break
         if len(readable) == HEAD_ROWS or any(detect(row.data) for row in readable):
             break
     return readable, chain(passed, items)
-
-
-def _num_lines(item: Block | Row | BadRow) -> int:
-    return item.data.count(b"\n") if isinstance(item, Block) else 1
 
 
 def _layout(source: Source, head: Sequence[Row], stage: str) -> Layout | None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from datakit.layout import AUTO, ColumnWatch, describe_format, peek, resolve_layout
+from datakit.layout import AUTO, ColumnWatch, describe_format, peek_items, resolve_layout
 from datakit.outcome import Outcome
 from datakit.summary import with_progress
 from datakit.targets import check_target
@@ -26,11 +25,10 @@ from datakit.validate.run import Run
 from datakit.validate.structure import faults_of as faults_of
 from datakit.workers import WORTH_BYTES, num_workers
 from datakit.write import STDOUT, Sink, open_sink
-from registry.blocks import BLOCK_SIZE, Block, read_blocks, rows_of_block
+from registry.blocks import BLOCK_SIZE, read_blocks, rows_in
 from registry.errors import UsageError, did_you_mean
 from registry.formats import LAYOUTS
 from registry.manifest import build_manifest, manifest_path
-from registry.rows import BadRow, Row
 from registry.sources import expand_sources
 from registry.stages import check_stage, check_suits
 
@@ -79,7 +77,7 @@ def validate_rows(
         check_target(html, files, endings=(".html", ".htm"))
     items = read_blocks(files, size=TEXT_BLOCK_SIZE if text else BLOCK_SIZE)
     with closing(items):
-        head, passing = _head(items, format_name)
+        head, passing = peek_items(items, format_name)
         layout = resolve_layout(format_name, mapping, head)
         if layout is not None and stage is not None:
             check_suits(layout.kind, stage, ", ".join(files))
@@ -89,7 +87,7 @@ def validate_rows(
         wanted = Wanted(layout or LAYOUTS["text"], mapping, levels, text, tuple(head))
         with Together() as together, open_sink(clean, rejects, files, together=together) as sink:
             run = Run(wanted, Mending(fix, fix_text), watch, sink, Report(levels))
-            with closing(with_progress(passing, "checking", size=_size)) as shown:
+            with closing(with_progress(passing, "checking", size=rows_in)) as shown:
                 run.take_all(shown, num_workers(workers, files, WORTH_BYTES if text else WORTH_BYTES_PLAIN))
             watch.check(", ".join(files))
             details = {
@@ -125,26 +123,6 @@ def _check(
         raise UsageError("without the rules for texts nothing is found to mend in them", where="--fix-text --no-text")
     if fix_text:
         check_text_mending()
-
-
-def _head(items: Iterator[Block | Row | BadRow], format_name: str) -> tuple[list[Row], Iterator[Block | Row | BadRow]]:
-    """The readable ones of the first rows, and all items again."""
-    seen: list[Block | Row | BadRow] = []
-
-    def rows() -> Iterator[Row | BadRow]:
-        for item in items:
-            seen.append(item)
-            if isinstance(item, Block):
-                yield from rows_of_block(item)
-            else:
-                yield item
-
-    head, _ = peek(rows(), format_name)
-    return head, chain(seen, items)
-
-
-def _size(item: Block | Row | BadRow) -> int:
-    return item.data.count(b"\n") if isinstance(item, Block) else 1
 
 
 def _write_page(

@@ -16,8 +16,7 @@ from datakit.validate.report import Report
 from datakit.validate.settle import settle
 from datakit.workers import in_order
 from datakit.write import Sink
-from registry.blocks import Block, Piece
-from registry.rows import BadRow, Row
+from registry.blocks import Block, Item, Piece
 from registry.rows.head import BOM
 
 
@@ -33,7 +32,7 @@ class Run:
     repeats: Repeats = field(default_factory=Repeats)
     _ends_told: set[str] = field(default_factory=set)  # files whose line ends were told of
 
-    def take_all(self, items: Iterable[Block | Row | BadRow], workers: int) -> None:
+    def take_all(self, items: Iterable[Item], workers: int) -> None:
         """Judge every row. Blocks of lines go to other processes where there are several workers."""
         wanted = self.wanted
         finder = Finder.of(wanted.layout, wanted.mapping, wanted.levels, text=wanted.text)  # for mended rows

@@ -36,3 +36,20 @@ def write_rows(tmp_path: Path) -> Callable[..., Path]:
 def read_rows_back(tmp_path: Path) -> Callable[[str], list[dict[str, Any]]]:
     """The rows of a JSONL file within ``tmp_path``."""
     return lambda name: [json.loads(line) for line in (tmp_path / name).read_text("utf-8").splitlines()]
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a byte-level tokenizer that knows no merges, and a model limit of 256."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    folder = tmp_path_factory.mktemp("model")
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|endoftext|>"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text('{"eos_token": "<|endoftext|>"}')
+    (folder / "config.json").write_text('{"max_position_embeddings": 256}')
+    return folder

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -127,18 +128,39 @@ def check_files(tmp_path: Path, told: Any, case: Case) -> list[Any]:
     return written
 
 
+@dataclass(frozen=True)
+class Judge:
+    """Runs one verb on one case, and checks what holds of all verbs."""
+
+    datakit: Callable[..., Ran]
+    prepared: Any
+    folder: Path
+
+    def run(self, verb: str, case: Case, expect: Expect) -> tuple[Ran, list[Any]] | None:
+        """What was told, and the rows written; None where the file was refused, as expected."""
+        untouched = self.prepared(case)
+        before = set(contents(self.folder))
+        ran = self.datakit(verb, case.src)
+        assert ran.code == expect.code, ran.err + ran.out
+        assert untouched()
+        if expect.code == 2:
+            check_refused(ran, case, expect, self.folder, before)
+            return None
+        check_rows(ran.json, expect)
+        return ran, check_files(self.folder, ran.json, case)
+
+
+@pytest.fixture
+def judge(datakit: Callable[..., Ran], prepared: Any, tmp_path: Path) -> Judge:
+    return Judge(datakit, prepared, tmp_path)
+
+
 @pytest.mark.parametrize("case", ALL)
-def test_convert(case: Case, datakit: Callable[..., Ran], prepared: Any, tmp_path: Path) -> None:
-    untouched, expect = prepared(case), case.convert
-    before = set(contents(tmp_path))
-    ran = datakit("convert", case.src)
-    assert ran.code == expect.code, ran.err + ran.out
-    assert untouched()
-    if expect.code == 2:
-        check_refused(ran, case, expect, tmp_path, before)
+def test_convert(case: Case, judge: Judge, tmp_path: Path) -> None:
+    expect = case.convert
+    if (found := judge.run("convert", case, expect)) is None:
         return
-    check_rows(ran.json, expect)
-    written = check_files(tmp_path, ran.json, case)
+    ran, written = found
     reasons = (tmp_path / "out.jsonl.rejects.jsonl").read_text("utf-8") if expect.rows_out < expect.rows_in else ran.err
     assert expect.says in reasons
     if case.to_json is not None:
@@ -146,35 +168,10 @@ def test_convert(case: Case, datakit: Callable[..., Ran], prepared: Any, tmp_pat
 
 
 @pytest.mark.parametrize("case", ALL)
-def test_validate(case: Case, datakit: Callable[..., Ran], prepared: Any, tmp_path: Path) -> None:
-    untouched, expect = prepared(case), case.validate
-    before = set(contents(tmp_path))
-    ran = datakit("validate", case.src)
-    assert ran.code == expect.code, ran.err + ran.out
-    assert untouched()
-    if expect.code == 2:
-        check_refused(ran, case, expect, tmp_path, before)
-        return
-    check_rows(ran.json, expect)
-    check_files(tmp_path, ran.json, case)
-    assert expect.says in ran.out + ran.err
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tokenizer of bytes."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-    folder = tmp_path_factory.mktemp("corpus-model")
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(["<|endoftext|>"])
-    tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text('{"eos_token": "<|endoftext|>"}')
-    (folder / "config.json").write_text('{"max_position_embeddings": 256}')
-    return folder
+def test_validate(case: Case, judge: Judge) -> None:
+    if (found := judge.run("validate", case, case.validate)) is not None:
+        ran, _ = found
+        assert case.validate.says in ran.out + ran.err
 
 
 @pytest.mark.parametrize(

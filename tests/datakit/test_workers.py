@@ -16,7 +16,8 @@ import orjson
 import pytest
 
 from datakit import workers
-from datakit.dedup.look import Wanted, head_of, look_at, look_at_block, look_at_rows
+from datakit.dedup.look import Wanted, look_at, look_at_block, look_at_rows
+from datakit.layout import peek_items
 from datakit.workers import in_order, num_workers
 from registry import blocks
 from registry.blocks import Block, Piece, read_blocks, rows_of_block
@@ -72,7 +73,7 @@ def test_the_head_of_blocks_is_read_without_losing_any():
         Block("a", 2, 8, b'{"text":"t"}\n{"text":"u"}\n'),
         Block("a", 4, 0, b"{}\n"),
     ]
-    head, again = head_of(iter(items))
+    head, again = peek_items(iter(items))
     assert [row.number for row in head] == [1, 2]
     assert [*again] == items
 

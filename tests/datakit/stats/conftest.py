@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from datakit.stats.cutoff import Steps
 from datakit.stats.measure import Measured, measure_rows, measure_texts, measure_turns
 from datakit.stats.read import Account, Batch
@@ -48,20 +46,3 @@ def measured(
 def measure(src: Sequence[str | Path], model: Path, **options: Any) -> Measured:
     """Files measured with the folder's tokenizer and the template chatml."""
     return measure_rows([str(s) for s in src], model=model, **{"template": "chatml", **options})
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a byte-level tokenizer that knows no merges, and a model limit of 256."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-    folder = tmp_path_factory.mktemp("model")
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(["<|endoftext|>"])
-    tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text('{"eos_token": "<|endoftext|>"}')
-    (folder / "config.json").write_text('{"max_position_embeddings": 256}')
-    return folder
