@@ -6,14 +6,17 @@ import os
 
 import typer
 
+from datakit.commands.augment import augment
 from datakit.commands.convert import convert
 from datakit.commands.dedup import dedup
 from datakit.commands.explain import explain
 from datakit.commands.preview import preview
+from datakit.commands.recipes import recipes
 from datakit.commands.register import register
 from datakit.commands.run import run
 from datakit.commands.split import split
 from datakit.commands.stats import stats
+from datakit.commands.store import store
 from datakit.commands.validate import validate
 from registry.command import run_app
 
@@ -26,8 +29,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-for verb in (convert, validate, dedup, split, stats, register, preview, explain, run):  # in the order of the road
+for verb in (convert, validate, dedup, split, augment, stats, register, preview, explain, run):  # in the road's order
     app.command(no_args_is_help=True)(verb)
+app.command()(recipes)
+app.add_typer(store, name="store")
 
 
 def main() -> None:

@@ -74,9 +74,19 @@ ZHIPU_CODES: dict[str, Kind] = {
 # What OpenAI-compatible servers call it in error.code or error.type.
 _QUOTA_WORDS = ("insufficient_quota", "billing_hard_limit", "insufficient_balance", "arrearage", "quota_exceeded")
 _KEY_WORDS = ("invalid_api_key", "incorrect_api_key", "account_deactivated", "invalidapikey")
-_QUOTA_TEXT = re.compile(
-    r"exceeded your current quota|insufficient (?:balance|quota|funds)|billing|余额不足|欠费|额度(?:已)?用", re.I
+_NO_MONEY = re.compile(
+    r"insufficient (?:balance|quota|funds|credits?)|balance is (?:insufficient|not enough)|余额不足|欠费", re.I
 )
+_QUOTA_TEXT = re.compile(_NO_MONEY.pattern + r"|exceeded (?:your )?current quota|billing|额度(?:已)?用", re.I)
+_KEY_TEXT = re.compile(r"(?:invalid|incorrect|wrong) api.?key|api.?key (?:is )?(?:not valid|invalid|incorrect)", re.I)
+# What is said in words beside a limit on the rate: "Please try again in 1m12.5s", "Please retry after 55 seconds".
+_AGAIN_IN = re.compile(
+    r"(?:try again|retry) (?:in|after) ((?:\d+(?:\.\d+)? ?(?:ms|milliseconds?|hours?|h|minutes?|min|m|seconds?|sec|s)\b ?)+"
+    r"|(?:\d+h)?(?:\d+m)?\d+(?:\.\d+)?s)",
+    re.I,
+)
+_TIME = re.compile(r"(\d+(?:\.\d+)?) ?(ms|milli|h|m|s)", re.I)
+_SECONDS = {"ms": 1e-3, "milli": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def failure_of_response(status: int, headers: Mapping[str, str], body: bytes, *, zhipu: bool = False) -> CallFailed:
@@ -85,6 +95,8 @@ def failure_of_response(status: int, headers: Mapping[str, str], body: bytes, *,
     reason = message or _gist(body) or f"HTTP {status}"
     wait = seconds_to_wait(headers)
     kind = _kind(status, code, message, zhipu=zhipu)
+    if kind is Kind.RATE_LIMIT and wait is None:
+        wait = seconds_in_words(message)
     return CallFailed(
         kind, reason, code=code or str(status), status=status, retry_after=wait, body=body, headers=headers
     )
@@ -97,8 +109,14 @@ def _kind(status: int, code: str, message: str, *, zhipu: bool) -> Kind:
     if any(quota in word for quota in _QUOTA_WORDS) or status == 402:
         return Kind.QUOTA
     if status == 429:
-        return Kind.QUOTA if _QUOTA_TEXT.search(message) else Kind.RATE_LIMIT
+        # Several servers speak of quota and billing also where one only has to wait a little.
+        soon = "rate_limit" in word or seconds_in_words(message) is not None
+        return Kind.QUOTA if _QUOTA_TEXT.search(message) and not soon else Kind.RATE_LIMIT
+    if status == 403 and _NO_MONEY.search(message):
+        return Kind.QUOTA
     if status == 401 or any(key in word for key in _KEY_WORDS):
+        return Kind.KEY
+    if status in (400, 403) and _KEY_TEXT.search(message):
         return Kind.KEY
     if status in (408, 504, 524):
         return Kind.TIMEOUT
@@ -149,9 +167,18 @@ def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
     return None
 
 
+def seconds_in_words(message: str) -> float | None:
+    """The time after which a message says to come back ("try again in 1m12.5s"); None where it names none."""
+    found = _AGAIN_IN.search(message)
+    if found is None:
+        return None
+    seconds = sum(float(number) * _SECONDS[unit.lower()] for number, unit in _TIME.findall(found[1]))
+    return min(seconds, LONGEST_WAIT_S)
+
+
 # What a server says of a parameter that it does not take, and which one it means.
 _SCHEMA = re.compile(r"response_format|json_schema|json_object|guided_json|structured output", re.I)
-_MAX_TOKENS = re.compile(r"max_completion_tokens", re.I)
+_MAX_TOKENS = re.compile(r"\buse\b.{0,40}max_completion_tokens|max_completion_tokens.{0,10}\binstead\b", re.I | re.S)
 _SAMPLING = re.compile(r"\b(temperature|top_p)\b.{0,80}(?:not support|unsupported|only the default)", re.I | re.S)
 _UNSUPPORTED = re.compile(r"(?:unsupported|not support).{0,80}\b(temperature|top_p)\b", re.I | re.S)
 
