@@ -7,7 +7,7 @@ QUICKSTART := examples/quickstart
 
 .PHONY: demo test lint types check clean
 
-demo: $(VENV)/.train-ready  ## the whole road on the quickstart rows, offline: raw Parquet in, a model that answers out
+demo: $(VENV)/.demo-ready  ## the whole road on the quickstart rows, offline: raw Parquet in, a model that answers out
 	$(BIN)/datakit run $(QUICKSTART)/pipeline.yaml
 
 test: $(VENV)/.dev-ready  ## all tests
@@ -25,15 +25,15 @@ check: lint types test
 clean:  ## what the demo made; the installation stays
 	rm -rf $(QUICKSTART)/work $(QUICKSTART)/models $(QUICKSTART)/saves $(QUICKSTART)/.datakit
 
-$(VENV)/.train-ready: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.demo-ready: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing (once; a few minutes) …"
-	$(PIP) --editable ".[train]"
+	$(PIP) --editable ".[train,augment]"
 	@touch $@
 
 $(VENV)/.dev-ready: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing (once; a few minutes) …"
-	$(PIP) --editable ".[train,dev]"
-	@touch $@ $(VENV)/.train-ready
+	$(PIP) --editable ".[train,augment,dev]"
+	@touch $@ $(VENV)/.demo-ready
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one:  make demo PYTHON=python3.12"; exit 2; }

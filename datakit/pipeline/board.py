@@ -159,6 +159,11 @@ def print_final(lines: Sequence[Line], shown: dict[str, str], look_at: Sequence[
 
     console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=PIPED_WIDTH)
     console.print(step_table(lines))
+    reports = {title: text for title, text in shown.items() if "\n" in text.strip()}
+    for title, text in reports.items():  # of several lines: under its title, not beside it
+        console.print(Text(title, style="bold"))
+        console.print(Text(text.strip("\n")), soft_wrap=True, end="\n\n")
+    shown = {title: text for title, text in shown.items() if title not in reports}
     if shown:
         answers = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=False, padding=(0, 2, 1, 0))
         answers.add_column(style="bold", no_wrap=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from datakit.options import pairs
+from datakit.pipeline import augmenting
 from datakit.pipeline.steps import OPTIONS, REQUIRED
 from registry.datasets import FORMATTINGS
 from registry.errors import UsageError, did_you_mean
@@ -33,6 +34,9 @@ def check_options(verb: str, raw: Any, where: str, faults: list[str]) -> dict[st
     for key, value in raw.items():
         name = str(key).replace("-", "_")
         if name not in known:
+            if verb == "augment" and augmenting.is_secret(name):
+                faults.append(f'{where}: augment, "{key}": {augmenting.KEYS_ELSEWHERE}')
+                continue
             faults.append(
                 f'{where}: {verb} has no option "{key}". {did_you_mean(name, known)} Known: {", ".join(known)}'
             )
@@ -50,7 +54,11 @@ def check_options(verb: str, raw: Any, where: str, faults: list[str]) -> dict[st
         missing.append("src or dataset (one of them)")
     if missing:
         faults.append(f"{where}: {verb} needs {', '.join(missing)}")
-    return found if all(name in found for name in REQUIRED[verb]) else {}
+    if not all(name in found for name in REQUIRED[verb]):
+        return {}
+    if verb == "augment":
+        faults += [f"{where}: augment, {fault}" for fault in augmenting.faults_of(found)]
+    return found
 
 
 def known_line(verb: str) -> str:
@@ -117,6 +125,41 @@ def _seed(value: Any) -> int | None:
     return value
 
 
+def _number(
+    least: float, most: float | None = None, *, above: bool = False, whole: bool = False
+) -> Callable[[Any], float | None]:
+    """Numbers from ``least`` on (or above it), up to ``most``."""
+    wanted = f"a {'whole ' if whole else ''}number {'above' if above else 'from'} {least:g}" + (
+        f" to {most:g}" if most is not None else "" if above else " on"
+    )
+
+    def check(value: Any) -> float | None:
+        if value is None:
+            return None
+        fits = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+        if not fits or value < least or (above and value == least) or (most is not None and value > most):
+            raise _Wrong(f"{wanted} belongs here, not {value!r}")
+        return value
+
+    return check
+
+
+def _switch(value: Any) -> str | None:
+    """A word or a number; YAML reads off as false."""
+    if value is False:
+        return "off"
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return None if value is None else str(value)
+    return _text(value)
+
+
+def _recipe(value: Any) -> str | None:
+    name = _path(value)
+    if name is not None:
+        augmenting.check_recipe(name)
+    return name
+
+
 def _share(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise _Wrong(f"a number from 0 to 1 belongs here, not {value!r}")
@@ -166,6 +209,13 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "share": _share,
     "amount": _amount,
     "pairs": _pairs,
+    "recipe": _recipe,
+    "switch": _switch,
+    "temperature": _number(0, 2),
+    "score": _number(1, 10),
+    "workers": _number(1, 4096, whole=True),
+    "rate": _number(0, above=True),
+    "limit": _number(0),
     "format": _one_of(lambda: ("auto", *LAYOUTS)),
     "target": _one_of(lambda: ("keep", *TARGETS)),
     "formatting": _one_of(lambda: FORMATTINGS),

@@ -12,7 +12,7 @@ from typing import TextIO
 import orjson
 
 from datakit.outcome import Outcome
-from datakit.pipeline import process
+from datakit.pipeline import augmenting, process
 from datakit.pipeline import steps as datakit_steps
 from datakit.pipeline.spec import Step
 from datakit.pipeline.state import Result
@@ -51,8 +51,20 @@ def run_here(step: Step, log_file: Path, say: Callable[[str], None]) -> Result:
     outputs = [str(path) for path in (*outcome.outputs, outcome.rejects_file) if path is not None]
     outputs = outputs or [one.path for one in step.outputs()]
     result = Result(outcome.rows_in, outcome.rows_out, outcome.rejected, tuple(outputs), _note_of(step, outcome))
+    if step.verb == "augment":
+        result = _told_of(step, outcome, result, say)
     if outcome.exit_code and not _goes_on(step, outcome):
         raise StepFailed(outcome.exit_code, _faults(step, outcome), result)
+    return result
+
+
+def _told_of(step: Step, outcome: Outcome, result: Result, say: Callable[[str], None]) -> Result:
+    """The result with its report, where that is to be shown. Where answers were recorded, people are told in any case."""
+    if step.show:
+        return replace(result, stdout=augmenting.report_of(outcome.details)[:MOST_STDOUT])
+    recorded = augmenting.recorded(outcome.details)
+    if recorded:
+        say(f"{step.name}: {recorded}")
     return result
 
 
@@ -63,7 +75,9 @@ def _goes_on(step: Step, outcome: Outcome) -> bool:
 
 
 def _faults(step: Step, outcome: Outcome) -> str:
-    """Why a step whose rows have faults stops the pipeline."""
+    """Why a step whose rows have faults, or that could not be finished, stops the pipeline."""
+    if outcome.details.get("stopped"):
+        return f'step "{step.name}" stopped: {outcome.details["stopped"]}'
     what = f"{outcome.num_rejected:,} of {outcome.rows_in:,} rows have faults"
     reasons = "".join(f"\n    {count:,} × {reason}" for reason, count in list(outcome.rejected.items())[:5])
     aside = f"\n  They are in {outcome.rejects_file}." if outcome.rejects_file else ""
@@ -79,6 +93,8 @@ def _note_of(step: Step, outcome: Outcome) -> str:
         return "goes on with the clean rows" if step.options.get("clean") else ""
     if step.verb == "register":
         return f"dataset {step.options['name']}"
+    if step.verb == "augment":
+        return augmenting.note_of(outcome.details)
     left_out = sum(outcome.filtered.values())
     return f"{left_out:,} left out" if left_out else ""
 

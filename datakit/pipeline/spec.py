@@ -17,6 +17,7 @@ from datakit.pipeline.things import Thing, is_there, makes, thing
 from registry.errors import Faults, UsageError, did_you_mean, from_os_error, nearest
 
 TOP_KEYS = ("name", "steps", "look_at", "vars")
+SHOWN = ("augment",)  # verbs of datakit whose report can be shown at the end
 TRAINKIT_KEYS = ("name", "trainkit", "args", "inputs", "outputs", "show")
 _VARIABLE = re.compile(r"\$\$|\$\{([^}]*)\}")
 
@@ -210,7 +211,7 @@ def _step(number: int, raw: Any, faults: list[str]) -> Step | None:
         faults.append(f"{where}: {what}; give it exactly one of {', '.join(verbs)}. {hint}".rstrip())
         return None
     verb = chosen[0]
-    allowed = TRAINKIT_KEYS if verb == "trainkit" else ("name", verb)
+    allowed = TRAINKIT_KEYS if verb == "trainkit" else ("name", verb, *(["show"] if verb in SHOWN else []))
     for key in raw:
         if key not in allowed:
             faults.append(
@@ -219,7 +220,16 @@ def _step(number: int, raw: Any, faults: list[str]) -> Step | None:
     if verb == "trainkit":
         return _trainkit_step(number, name, raw, where, faults)
     options = check_options(verb, raw[verb], where, faults)
-    return Step(number, name or f"{verb} {number}", verb, options, needs=tuple(datakit_steps.inputs_of(verb, options)))
+    show = _title(raw.get("show"), where, faults) if verb in SHOWN else None
+    needs = tuple(datakit_steps.inputs_of(verb, options))
+    return Step(number, name or f"{verb} {number}", verb, options, show=show, needs=needs)
+
+
+def _title(show: Any, where: str, faults: list[str]) -> str | None:
+    if show is not None and not isinstance(show, str):
+        faults.append(f'{where}: "show" must be a title for what the step prints, not {show!r}')
+        return str(show)
+    return show
 
 
 def _trainkit_step(number: int, name: str | None, raw: Mapping[str, Any], where: str, faults: list[str]) -> Step:
@@ -234,10 +244,7 @@ def _trainkit_step(number: int, name: str | None, raw: Mapping[str, Any], where:
         faults += [f"{where}: {fault}" for fault in trainkit_args.faults_of(verb, args)]
     inputs = read_words(raw.get("inputs"), f'{where}: "inputs"', faults)
     outputs = read_words(raw.get("outputs"), f'{where}: "outputs"', faults)
-    show = raw.get("show")
-    if show is not None and not isinstance(show, str):
-        faults.append(f'{where}: "show" must be a title for what the step prints, not {show!r}')
-        show = str(show)
+    show = _title(raw.get("show"), where, faults)
     name = name or f"{verb} {number}"
     more = tuple(thing(path, "data") for path in inputs)
     needs = (*trainkit_args.must_be_there(verb, args), *more) if verb in trainkit_args.VERBS else more

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from datakit.outcome import Outcome
+from datakit.pipeline.augmenting import recipes_read, run_augment
 from datakit.pipeline.things import Thing, entry_and_data, entry_of, thing
 
 Options = Mapping[str, Any]
@@ -32,6 +33,18 @@ OPTIONS: dict[str, dict[str, str]] = {
         "src": "sources", "out_dir": "files", "val": "amount", "test": "amount", "by": "text", "stratify": "text",
         "seed": "seed", "ext": "text", "rejects": "output", "strict": "flag",
     },
+    "augment": {
+        "src": "sources", "out": "output", "recipe": "recipe", "model": "text", "provider": "text", "base_url": "names",
+        "n": "count", "set": "pairs", "language": "text", "from": "format", "to": "text", "map": "pairs",
+        "temperature": "temperature", "top_p": "share", "max_tokens": "count", "structured": "switch",
+        "chunk_tokens": "count", "chunk_overlap": "seed", "tokenizer": "input", "seed": "seed", "workers": "workers",
+        "rpm": "rate", "tpm": "rate", "timeout": "rate", "attempts": "count", "batch": "flag",
+        "budget_requests": "count", "budget_tokens": "count", "budget_cost": "limit", "budget_minutes": "limit",
+        "price": "text", "prices": "input", "store": "files", "fresh": "flag", "retry_refused": "flag",
+        "judge": "flag", "min_score": "score", "near": "switch", "against": "sources", "min_chars": "seed",
+        "max_chars": "count", "allow": "names", "html": "output", "rejects": "output", "no_origin": "flag",
+        "strict": "flag",
+    },
     "stats": {
         "src": "sources", "model": "input", "dataset": "names", "dataset_dir": "folder", "template": "template",
         "stage": "stage", "target": "share", "sample": "count", "seed": "seed", "batch_size": "count",
@@ -45,7 +58,7 @@ OPTIONS: dict[str, dict[str, str]] = {
 }  # fmt: skip
 REQUIRED = {
     "convert": ("src", "out"), "validate": ("src",), "dedup": ("src", "out"), "split": ("src", "out_dir", "val"),
-    "stats": ("model",), "register": ("src", "name"),
+    "augment": ("out", "recipe", "model"), "stats": ("model",), "register": ("src", "name"),
 }  # fmt: skip
 ASIDE = ("rejects", "drops")  # outputs that are only there where a row went into them
 DATA_DIR = "data"  # where dataset_info.json is looked for when nothing else is said, as on the command line
@@ -60,6 +73,8 @@ def inputs_of(verb: str, options: Options) -> list[Thing]:
             found += [thing(path, "data") for path in ([value] if isinstance(value, str) else value)]
         elif kind == "input":
             found.append(thing(value))
+    if verb == "augment":
+        found += recipes_read(options)
     for name in options.get("dataset", ()):
         found += entry_and_data(options.get("dataset_dir", DATA_DIR), name)
     return found
@@ -164,6 +179,7 @@ STEPS: dict[str, Callable[[Options], Outcome]] = {
     "validate": _validate,  # faults of every row; the clean ones aside
     "dedup": _dedup,  # duplicates, near ones, and rows of an evaluation set left out
     "split": _split,  # training and validation files; groups stay together
+    "augment": run_augment,  # more rows of rows, made by a model; answers that its store has are not asked for
     "stats": _stats,  # token lengths, a cutoff_len
     "register": _register,  # an entry in dataset_info.json
 }

@@ -30,17 +30,19 @@ PASSED_OVER = ("checkpoint-*", "logs", "runs", "*.log", "trainer_log.jsonl", ".*
 class Thing:
     """One input or output, by its path from the pipeline's folder.
 
-    ``kind`` is ``data`` (files, folders and globs as SRC means them), ``path`` (a file or folder with all in it) or
-    ``entry`` (the entry called ``entry`` in the dataset_info.json at ``path``).
+    ``kind`` is ``data`` (files, folders and globs as SRC means them), ``path`` (a file or folder with all in it),
+    ``entry`` (the entry called ``entry`` in the dataset_info.json at ``path``) or ``recipe`` (a shipped one, by name).
     """
 
     path: str
-    kind: Literal["data", "path", "entry"] = "path"
+    kind: Literal["data", "path", "entry", "recipe"] = "path"
     entry: str = ""
 
     @property
     def label(self) -> str:
         """What people call it."""
+        if self.kind == "recipe":
+            return f"recipe {self.path}"
         return f"{self.path} ({self.entry})" if self.kind == "entry" else self.path
 
 
@@ -64,7 +66,7 @@ def entry_and_data(dataset_dir: str, name: str) -> list[Thing]:
 
 def makes(made: Thing, wanted: Thing) -> bool:
     """Whether an output ``made`` is, holds, lies in, or matches the input ``wanted``."""
-    if "entry" in (made.kind, wanted.kind):
+    if {"entry", "recipe"} & {made.kind, wanted.kind}:
         return made == wanted
     if made.path == wanted.path or fnmatch.fnmatchcase(made.path, wanted.path):
         return True
@@ -75,6 +77,8 @@ def is_there(wanted: Thing) -> bool:
     """Whether an input exists now; what lies on another machine counts as there."""
     if wanted.kind == "entry":
         return _entry(wanted) is not None
+    if wanted.kind == "recipe":
+        return _recipe(wanted) is not None
     if "://" in wanted.path or Path(wanted.path).exists():
         return True
     return glob.has_magic(wanted.path) and bool(glob.glob(wanted.path, recursive=True))  # as SRC does
@@ -91,6 +95,8 @@ class Hashes:
         if one.kind == "entry":
             entry = _entry(one)
             return None if entry is None else hashlib.sha256(entry).hexdigest()
+        if one.kind == "recipe":
+            return _recipe(one)
         if one.kind == "data":
             try:
                 files = expand_sources([one.path])
@@ -135,6 +141,17 @@ def _entry(one: Thing) -> bytes | None:
     except UsageError:
         return None
     return orjson.dumps(known[one.entry], option=orjson.OPT_SORT_KEYS) if one.entry in known else None
+
+
+def _recipe(one: Thing) -> str | None:
+    """The hash of all prompts of a shipped recipe; None where there is none of that name."""
+    from prompts.recipe import ENDING, FOLDER
+
+    files = sorted((FOLDER / one.path).glob(f"*{ENDING}"))
+    whole = hashlib.sha256()
+    for file in files:
+        whole.update(orjson.dumps([file.name, sha256_of(file)]))
+    return whole.hexdigest() if files else None
 
 
 def _files_in(folder: str) -> Iterator[str]:
