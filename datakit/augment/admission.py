@@ -17,12 +17,12 @@ import math
 import re
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 CANARY = 10  # calls at once until the first ones are answered
 GROWTH = 2.0  # more at once for each answer, until the first refusal
 MARGIN = 0.97  # of the pace that a server took: a little below it nothing is refused
-PROBE_EVERY_S = 30.0  # between looks above a pace that was refused once
+PROBE_EVERY_S = 20.0  # between looks above a pace that was refused once
 PROBE = 1.05  # how far above it
 SOON_S, PROBE_SOON = 1.0, 1.1  # the same, as long as the first refusal may have been about the number at once
 SOFTER = 0.7  # of the pace, when a server refuses again at once
@@ -32,10 +32,16 @@ LATE = 0.5  # of the time between two calls, that may be caught up
 HEADROOM = 0.1  # of a quota: the pace goes down below half of it, and up above
 LEAST_LEFT = 1.5  # requests, where a tenth of the quota is less
 STEER_UP, STEER_DOWN = 1.01, 0.98  # of the pace, for each answer whose headers tell of more room, or of less
+LONG_S = 60.0  # how far back calls that were taken are remembered
+FIRST_PACE = 1.0  # calls a second, at least, until a server refused more than once
 SLOWEST = 0.05  # calls a second
 ROOM = 1.5  # times as many calls at once as a pace needs
 NEARLY = 0.85  # of the pace: what goes through is about the pace, and the refusal was bad luck
 GENTLE = 0.98  # of the pace, when a server refuses what it took before
+TROUBLED = 5  # failures in a row, from which on a server is given more time
+HOLD_S = 0.03  # at least, after a single refusal, to see what becomes of the calls right behind it
+LATELY, RARE = 100, 0.02  # calls that are remembered, and the share of them that may be refused for once
+ENOUGH = 3  # of these that are taken, for the refusal to be bad luck
 FIRST_PAUSE_S = 0.25  # after a second refusal in a row, doubled with each
 
 
@@ -73,6 +79,18 @@ class Bucket:
             self.at = now
 
 
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A refusal that is looked into ``until`` then: when the call was sent, when it came ``at``, what the server said, and
+    how many were ``refused`` with it."""
+
+    sent_at: float
+    until: float
+    at: float
+    retry_after: float | None
+    refused: int = 1
+
+
 @dataclass
 class Lane:
     """One key at one address, as far as what it takes is known. Times are seconds of one clock that never goes back.
@@ -89,6 +107,7 @@ class Lane:
     refused: int = 0  # rate limits met so far
     bursts: int = 0  # of them
     why: str = "canary"
+    shut: bool = False  # its key is wrong, or its quota used up
     _open: bool = False  # the canary lives
     _paused_until: float = 0.0
     _last_sent: float = -math.inf
@@ -101,6 +120,10 @@ class Lane:
     _latency: float = 0.0
     _delay: float = 0.0  # seconds from a call to its refusal: how late a server's clock may be behind ours
     _failures: int = 0  # in a row
+    _suspect: Suspect | None = None
+    _lately: deque[bool] = field(default_factory=lambda: deque(maxlen=LATELY))  # which of the last calls were refused
+    _first_sent: float | None = None
+    _last_answer: float = 0.0
     _most_taken: int = 0  # at once
     _out_at_cut: int = 0  # on their way when it was made, less those that were refused
 
@@ -115,9 +138,15 @@ class Lane:
             self._open = True
             self.why = "growing"
 
+    @property
+    def troubled(self) -> bool:
+        """Whether several calls in a row failed, so that it is the server and not the call."""
+        return self._failures >= TROUBLED
+
     def opens_at(self, now: float, tokens: float) -> float:
         """When a call of about ``tokens`` may go: ``now``, later, or infinity where one has to come back first."""
-        if self.in_flight >= max(int(self.limit), 1):
+        self._judge(now)
+        if self.shut or self.in_flight >= max(int(self.limit), 1):
             return math.inf
         when = max(now, self._paused_until)
         gap = self._gap()
@@ -146,7 +175,9 @@ class Lane:
         # calls that catch up come in a bunch.
         self._last_sent = max(self._last_sent + gap, now - LATE * gap) if self.rate is not None else now
         self._accepted.append(now)
-        while self._accepted and self._accepted[0] < now - 10:
+        if self._first_sent is None:
+            self._first_sent = now
+        while self._accepted and self._accepted[0] < now - LONG_S:
             self._accepted.popleft()
         if self._requests is not None:
             self._requests.take(now, 1)
@@ -162,6 +193,8 @@ class Lane:
         """The call that was sent at ``sent_at`` came back with an answer of ``used`` tokens in all."""
         # What is refused comes back at once, so these were all taken.
         self._most_taken = max(self._most_taken, self.in_flight)
+        self._lately.append(False)
+        self._last_answer = now
         self._returned(now, guessed, used)
         self._failures = 0
         if sent_at > self._resumes:
@@ -185,19 +218,46 @@ class Lane:
         """The server said that there are too many (429). All that were sent before the last cut belong to its burst."""
         self._returned(now, guessed, 0.0)
         self.refused += 1
+        self._lately.append(True)
         self._delay = min(now - sent_at, 0.1)
         if sent_at in self._accepted:
             self._accepted.remove(sent_at)
-        if retry_after is not None:
-            self._pause(now + retry_after, f"the server said to wait {retry_after:.0f} s")
         if sent_at <= self._resumes:
             # One more of the same burst: it was counted as taken when the cut was made, and was not.
             self._out_at_cut -= 1
             if self.rate is not None and self.bursts == 1 and self._last_cut - 1.0 < sent_at < self._last_cut:
                 self.rate = max(self.rate - MARGIN, SLOWEST)
+            self._wait_as_told(now, retry_after)
+        elif self._suspect is None:
+            self._suspect = Suspect(sent_at, now + max(2 * self._delay, HOLD_S), now, retry_after)
+            self._pause(self._suspect.until, "one call was refused (429)")
+        else:
+            self._suspect = replace(self._suspect, refused=self._suspect.refused + 1)
+
+    def _judge(self, now: float) -> None:
+        """A call was refused, and for a moment none was sent. Where most that went out right behind it were not, or
+        hardly any were lately, it was bad luck, and the lane goes on; else it counts as a burst."""
+        suspect = self._suspect
+        if suspect is None or now < suspect.until:
             return
-        self._cut(now, told=retry_after is not None)
+        taken = sum(at > suspect.sent_at for at in self._accepted)
+        rare = suspect.refused == 1 and self.rate is not None and sum(self._lately) <= RARE * LATELY
+        if taken >= max(ENOUGH, suspect.refused) or rare:
+            self._suspect = None  # the one call waits as it was told, the others need not
+        else:
+            self._confirm(now)
+
+    def _confirm(self, now: float) -> None:
+        """It was the beginning of a burst."""
+        suspect, self._suspect = self._suspect, None
+        assert suspect is not None
+        self._wait_as_told(suspect.at, suspect.retry_after)
+        self._cut(now, told=suspect.retry_after is not None)
         self._resumes = max(now, self._paused_until)
+
+    def _wait_as_told(self, now: float, retry_after: float | None) -> None:
+        if retry_after is not None:
+            self._pause(now + retry_after, f"the server said to wait {retry_after:.0f} s")
 
     def _cut(self, now: float, *, told: bool) -> None:
         """A burst begins. The pace is what went through in the last second, and hardly less than it was; only when
@@ -205,11 +265,11 @@ class Lane:
         recent = [at for at in self._accepted if at > now - 1.0]
         pace = self._pace(now)
         if self.rate is None:
-            self.rate = pace
-        elif self._series >= 2:
-            self.rate = max(self.rate * SOFTER, SLOWEST)
-        elif not self._series:
-            near = pace >= NEARLY * self.rate
+            self.rate = max(pace, FIRST_PACE)
+        elif self._series >= 2 and now - self._last_answer > 2 * self._latency + 0.5:
+            self.rate = max(self.rate * SOFTER, self._long_pace(now))
+        else:
+            near = pace >= NEARLY * self.rate or (self._series > 0 and now < self._resumes + 1.0)  # too soon to tell
             self.rate = max(self.rate * GENTLE if near else max(pace, self.rate * SOFTER), SLOWEST)
         # As many as the pace keeps on their way, with some room: where it is the number at once that is limited, the
         # pace follows from it.
@@ -236,7 +296,8 @@ class Lane:
         if not self._open:
             return
         if self.rate is None:
-            self.limit = min(self.limit + GROWTH, float(self.most))
+            # Refusals come at once: the longer an answer takes, the fewer calls too many are sent before the first one.
+            self.limit = min(self.limit + GROWTH * (1 + min(self._latency, 1.0)), float(self.most))
             self.why = "as many as asked for" if self.limit >= self.most else "growing"
             return
         if now < self._paused_until:
@@ -281,6 +342,11 @@ class Lane:
         elif left > max(2 * LEAST_LEFT, HEADROOM * of) and self.rate is not None and now > self._resumes:
             self.rate *= STEER_UP
             self._last_probe = now
+
+    def _long_pace(self, now: float) -> float:
+        """Calls a second that a server took in the last minute, or since the first one."""
+        assert self._first_sent is not None
+        return max(len(self._accepted) / min(max(now - self._first_sent, 1.0), LONG_S), SLOWEST)
 
     def _pace(self, now: float) -> float:
         """Calls a second that a server took in the last second."""

@@ -12,6 +12,7 @@ MOST = 0.5  # of them, that may fail for good
 AT_LEAST = 20  # calls that ended, before the window is judged
 # Attempts in a row that failed, whatever the reason: an outage that lasts longer than back-off bridges.
 MOST_IN_A_ROW = 500
+MOST_AT_START = 30  # the same, as long as nothing was answered yet: most likely nobody is there
 
 
 class Breaker:
@@ -24,27 +25,30 @@ class Breaker:
         self._alive = False
         self._first: list[Kind | None] = []
         self._in_a_row = 0
+        self._answered = False
 
     def ended(self, failure: CallFailed | None) -> str | None:
         """One attempt came back, with an answer or not. "" opens the lanes, a text is why to stop, None goes on."""
         if failure is None:
-            self._in_a_row = 0
+            self._in_a_row, self._answered = 0, True
             return self._note(None)
         self._in_a_row += 1
         self._examples[failure.kind] = str(failure)
         if failure.kind is Kind.REFUSED:
             return self._note(Kind.REFUSED)
-        if self._in_a_row >= MOST_IN_A_ROW:
-            return f"{self._in_a_row} attempts in a row failed. The last one: {failure}"
+        if self._in_a_row >= (MOST_IN_A_ROW if self._answered else MOST_AT_START):
+            none = "" if self._answered else "Nothing was answered: "
+            return f"{none}{self._in_a_row} attempts in a row failed. The last one: {failure}"
         return None
 
     def unread(self, message: str) -> str | None:
-        """An answer, already counted, could not be read even when it was asked for once more."""
+        """Two answers, already counted, could not be read: they become one call that failed."""
         self._examples[Kind.UNPARSABLE] = message
-        for index in range(len(self._ended) - 1, -1, -1):
-            if self._ended[index] is None:
-                self._ended[index] = Kind.UNPARSABLE
-                break
+        good = [index for index, kind in enumerate(self._ended) if kind is None][-2:]
+        if good:
+            self._ended[good[-1]] = Kind.UNPARSABLE
+        if len(good) == 2:
+            del self._ended[good[0]]
         return self._judge()
 
     def _note(self, kind: Kind | None) -> str | None:

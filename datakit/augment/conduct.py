@@ -10,9 +10,11 @@ from typing import Any
 
 from datakit.augment.answer import Stored
 from datakit.augment.asking import Asking, asking
-from datakit.augment.dispatch import Dispatch, Outcome, take
-from datakit.augment.failures import FOR_GOOD, CallFailed, Kind
+from datakit.augment.dispatch import Outcome, take
+from datakit.augment.failures import FOR_GOOD, CallFailed, Kind, failure_of_response
+from datakit.augment.providers import read_body
 from datakit.augment.rollout import Call, Making, Reply, Rollout, Seed
+from datakit.augment.sender import Sender
 from datakit.augment.shaping import Shaping
 from datakit.augment.store import AnswerStore
 
@@ -62,14 +64,14 @@ class Conductor:
         begin: Callable[[Seed], tuple[Making, Rollout]],
         shaping: Shaping,
         store: AnswerStore,
-        connect: Callable[[], Dispatch],
+        connect: Callable[[], Sender],
         *,
         window: int,
         retry_refused: bool = False,
         fresh: bool = False,
     ) -> None:
         self.tally = Tally()
-        self.dispatch: Dispatch | None = None
+        self.dispatch: Sender | None = None
         self.shaping = shaping
         self._begin, self._store, self._connect = begin, store, connect
         self._window, self._retry_refused, self._fresh = window, retry_refused, fresh
@@ -77,7 +79,7 @@ class Conductor:
         self._asked: set[str] = set()  # keys that this run asked for, where answers of earlier runs do not count
         self._running = 0
         self._done: list[Done] = []
-        self._ready: list[tuple[_Task, int, Stored | None, CallFailed | None]] = []
+        self._ready: list[tuple[_Task, int, Stored | None, CallFailed | None, bool]] = []  # the last: paid for now
         self._parameters = shaping.structured, len(shaping.left_out)
 
     def run(self, seeds: Iterator[Seed], tick: Callable[[], None] = lambda: None) -> Iterator[Done]:
@@ -98,6 +100,8 @@ class Conductor:
             if self._running:
                 assert self.dispatch is not None
                 self._take_in(take(self.dispatch.outcomes, POLL_S))
+                if self.dispatch.fault is not None:
+                    raise self.dispatch.fault
             tick()
 
     @property
@@ -119,7 +123,7 @@ class Conductor:
     def _take_in(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
             for task, index in self._waiting.pop(outcome.request.key, ()):
-                self._ready.append((task, index, outcome.stored, outcome.failure))
+                self._ready.append((task, index, outcome.stored, outcome.failure, True))
         self._settle()
 
     def _settle(self) -> None:
@@ -161,7 +165,7 @@ class Conductor:
             if key not in self._asked:
                 self.tally.from_store += 1
                 self.tally.tokens_from_store += stored.prompt_tokens + stored.completion_tokens
-            self._ready.append((task, index, stored, None))
+            self._ready.append((task, index, stored, None, False))
             return
         if self.dispatch is None:
             self.dispatch = self._connect()
@@ -170,12 +174,12 @@ class Conductor:
         self._waiting[key] = [(task, index)]
         self.dispatch.submit(request)
 
-    def _feed(self, task: _Task, index: int, stored: Stored | None, failure: CallFailed | None) -> None:
+    def _feed(self, task: _Task, index: int, stored: Stored | None, failure: CallFailed | None, paid: bool) -> None:
         """Give one call what it waits for."""
         call = task.calls[index]
         if stored is not None and not stored.is_answer and failure is None:
             self.tally.refused_before += 1
-            failure = _refused_before(stored)
+            failure = refused_before(stored)
         try:
             request = call.throw(failure) if failure is not None else call.send(_not_none(stored))
         except StopIteration as end:
@@ -183,7 +187,7 @@ class Conductor:
         except CallFailed as end:
             self.tally.failed[str(end.kind)] += 1
             task.failure = end if task.failure is None or end.kind in FOR_GOOD else task.failure
-            if end.kind is Kind.UNPARSABLE and self.dispatch is not None:
+            if end.kind is Kind.UNPARSABLE and paid and self.dispatch is not None:
                 self.dispatch.unread(str(end))
         else:
             if self._parameters != (self.shaping.structured, len(self.shaping.left_out)):
@@ -207,10 +211,13 @@ class Conductor:
         self._store.put(self.shaping.learnt(time.time()), lambda error: None)
 
 
-def _refused_before(stored: Stored) -> CallFailed:
-    from datakit.augment.failures import failure_of_response
-
-    told = failure_of_response(stored.status, {}, stored.body)
+def refused_before(stored: Stored) -> CallFailed:
+    """The refusal that the store keeps, as it was when it came."""
+    try:
+        read_body(stored.body)  # one by a content filter has the form of an answer
+        told = failure_of_response(stored.status, {}, stored.body)
+    except CallFailed as failure:
+        told = failure if failure.kind is Kind.REFUSED else failure_of_response(stored.status, {}, stored.body)
     return CallFailed(
         Kind.REFUSED, told.reason, code=stored.finish or str(stored.status), status=stored.status, body=stored.body
     )

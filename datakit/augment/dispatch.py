@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 import threading
 import time
 from collections import Counter, deque
@@ -27,7 +28,10 @@ from datakit.augment.providers import Provider, Sent, read_body
 from datakit.augment.request import Request
 from datakit.augment.shaping import refused_parameter
 
+log = logging.getLogger("tunekit")
+
 ATTEMPTS = 6  # for one call, refusals for now (429) not counted
+BACKOFF_S = 0.5  # the most before a second attempt, doubled with each further one
 LONGEST_BACKOFF_S = 60.0
 _FOREVER = 3600.0
 
@@ -45,6 +49,7 @@ class _Job:
     prompt: int = 0  # tokens, guessed
     completion: int = 0
     attempts: int = 0
+    refusals: int = 0  # for now (429)
     started: float = 0.0
     lane: int = 0
 
@@ -97,6 +102,8 @@ class Dispatch:
         self.breaker = breaker or Breaker()
         self.lanes = [Lane(workers, rpm, tpm) for _ in accounts]
         self.stopped: CallFailed | None = None
+        self.store_error: BaseException | None = None
+        self.fault: BaseException | None = None  # ours, in a thread
         self._accounts, self._store, self._provider = accounts, store, provider
         self._providers = [connect(account) for account in accounts]
         self._workers, self._timeout, self._attempts, self._clock = workers, timeout_s, attempts, clock
@@ -156,6 +163,12 @@ class Dispatch:
     # ---- deciding, by one thread ------------------------------------------------------------------------------------
 
     def _decide(self) -> None:
+        try:
+            self._decide_all()
+        except BaseException as error:  # noqa: BLE001  # as in the threads that send
+            self._crash(error)
+
+    def _decide_all(self) -> None:
         with self._lock:
             while not (self._closed and not self._flying):
                 now = self._clock()
@@ -218,14 +231,27 @@ class Dispatch:
     def _send_jobs(self) -> None:
         while (job := self._handoff.get()) is not None:
             try:
-                sent = self._providers[job.lane].send(job.request, self._timeout)
-                answer = read_body(sent.body)
-            except CallFailed as failure:
-                self._failed(job, failure)
+                self._send(job)
             except BaseException as error:  # noqa: BLE001  # a thread that ends by itself would let the run hang
-                self._failed(job, CallFailed(Kind.CONNECTION, f"{type(error).__name__}: {error}", code="fault"))
-            else:
-                self._answered(job, sent, answer)
+                self._crash(error, job)
+
+    def _send(self, job: _Job) -> None:
+        try:
+            sent = self._providers[job.lane].send(job.request, self._timeout)
+            answer = read_body(sent.body)
+        except CallFailed as failure:
+            self._failed(job, failure)
+        else:
+            self._answered(job, sent, answer)
+
+    def _crash(self, error: BaseException, job: _Job | None = None) -> None:
+        """A fault of ours in a thread: the run ends, and whoever waits for outcomes raises it."""
+        self.fault = self.fault or error
+        with self._lock:
+            self._flying -= job is not None
+            self._stop(CallFailed(Kind.STOPPED, f"{type(error).__name__}: {error}", code="fault"))
+        if job is not None:
+            self.outcomes.put(Outcome(job.request, None, self._not_asked()))
 
     def _answered(self, job: _Job, sent: Sent, answer: Answer) -> None:
         now = self._clock()
@@ -270,7 +296,10 @@ class Dispatch:
                 self.figures.sent -= 1
                 self.budget.unsend(job.number)
                 lane.refused_for_now(now, job.started, guessed, failure.retry_after)
-                heapq.heappush(self._later, (now, job.number, job))
+                job.refusals += 1
+                # Where the lane is cut it waits anyway; where one call alone was refused, only this one does.
+                wait = failure.retry_after if failure.retry_after is not None else self._wait(job.refusals)
+                heapq.heappush(self._later, (now + wait, job.number, job))
                 self._lock.notify()
                 return
             self.figures.failed[str(failure.kind)] += 1
@@ -278,13 +307,16 @@ class Dispatch:
             lane.failed(now, guessed, retry_after=failure.retry_after)
             job.attempts += 1
             unwelcome = refused_parameter(job.request, failure) is not None
-            if not unwelcome:
+            if not unwelcome and failure.kind not in FATAL:
                 self._heed(self.breaker.ended(failure))
-            if failure.kind in FATAL:
-                self._stop(failure)
+            if failure.kind in FATAL and self._shut(job.lane, failure):
+                self.figures.retried += 1
+                heapq.heappush(self._later, (now, job.number, job))
+                self._lock.notify()
+                return
             if failure.kind in AGAIN and job.attempts < self._attempts and self.stopped is None:
                 self.figures.retried += 1
-                heapq.heappush(self._later, (now + self._backoff(job.attempts, failure), job.number, job))
+                heapq.heappush(self._later, (now + self._backoff(job.attempts, failure, troubled=lane.troubled), job.number, job))
                 self._lock.notify()
                 return
             self._lock.notify()
@@ -293,14 +325,28 @@ class Dispatch:
         else:
             self.outcomes.put(Outcome(job.request, None, failure))
 
-    def _backoff(self, attempts: int, failure: CallFailed) -> float:
-        """Seconds until the next attempt: exponential with full jitter, and never sooner than the server said."""
+    def _shut(self, number: int, failure: CallFailed) -> bool:
+        """An account cannot be used any more. True where there are others, which go on; else the run stops."""
+        lane = self.lanes[number]
+        if not lane.shut:
+            lane.shut = True
+            log.warning("%s is left out from now on: %s", self._accounts[number].name, failure)
+        if all(one.shut for one in self.lanes):
+            self._stop(failure)
+            return False
+        return True
+
+    def _backoff(self, attempts: int, failure: CallFailed, *, troubled: bool) -> float:
+        """Seconds until the next attempt, and never sooner than the server said; fewer where others are answered."""
+        return max(self._wait(attempts, BACKOFF_S if troubled else BACKOFF_S / 5), failure.retry_after or 0.0)
+
+    def _wait(self, times: int, first_s: float = BACKOFF_S) -> float:
+        """Exponential with full jitter."""
         from tenacity import RetryCallState, wait_random_exponential
 
         state = RetryCallState(None, None, (), {})  # type: ignore[arg-type]
-        state.attempt_number = attempts
-        wait = wait_random_exponential(multiplier=0.5, max=LONGEST_BACKOFF_S, min=0.1)(state)
-        return max(wait, failure.retry_after or 0.0)
+        state.attempt_number = times
+        return wait_random_exponential(multiplier=first_s, max=LONGEST_BACKOFF_S, min=0.05)(state)
 
     def _refusal(self, job: _Job, failure: CallFailed, now: float) -> Stored:
         return Stored(
@@ -327,8 +373,6 @@ class Dispatch:
             self.outcomes.put(Outcome(job.request, stored, failure))
 
         self._store.put(stored, kept)
-
-    store_error: BaseException | None = None
 
     # ---- stopping -----------------------------------------------------------------------------------------------------
 

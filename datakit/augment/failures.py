@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+_HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 MOST_REASON = 300  # characters of a server's message that are told
 LONGEST_WAIT_S = 3600.0  # a server that asks for more is taken to mean this
 
@@ -53,8 +54,10 @@ class CallFailed(Exception):
         body: bytes = b"",
         headers: Mapping[str, str] | None = None,
     ) -> None:
+        # What a server sends may be garbage, and must not drive a terminal.
+        reason = _HIDDEN.sub("·", reason)[:MOST_REASON]
         super().__init__(reason)
-        self.kind, self.reason, self.code, self.status = kind, reason[:MOST_REASON], code, status
+        self.kind, self.reason, self.code, self.status = kind, reason, code, status
         self.retry_after, self.body, self.headers = retry_after, body, headers or {}
 
     def __str__(self) -> str:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from datakit.augment.answer import Answer
 from datakit.augment.asking import asking
+from datakit.augment.conduct import refused_before
 from datakit.augment.failures import CallFailed
 from datakit.augment.guess import rough_tokens
 from datakit.augment.outputs import Dialogue, Instruction, Pair, Score, Thought, Turn, Verdict
-from datakit.augment.providers import read_body
 from datakit.augment.request import Request
-from datakit.augment.rollout import Call, Reply, Seed
+from datakit.augment.rollout import Call, Reply, Rollout, Seed
 from registry.records import ChatRecord, Record
 
 if TYPE_CHECKING:
@@ -70,12 +70,24 @@ def foresee(run: Run) -> Foresight:
         try:
             calls = next(rollout)
             while True:
-                calls = rollout.send([_reply(run, seed, call, found) for call in calls])
+                calls = _go_on(run, seed, calls, rollout, found)
         except (StopIteration, CallFailed):
             found.rows += len(making.made)
     if run.price is not None:
         found.cost = run.price.of(found.prompt_tokens, found.completion_tokens)
     return found
+
+
+def _go_on(run: Run, seed: Seed, calls: Sequence[Call], rollout: Rollout, found: Foresight) -> Sequence[Call]:
+    """What a rollout asks next, when it has replies to ``calls``, or the failure of one of them."""
+    replies: list[Reply] = []
+    failure: CallFailed | None = None
+    for call in calls:
+        try:
+            replies.append(_reply(run, seed, call, found))
+        except CallFailed as end:
+            failure = failure or end
+    return rollout.send(replies) if failure is None else rollout.throw(failure)
 
 
 def _reply(run: Run, seed: Seed, call: Call, found: Foresight) -> Reply:
@@ -85,19 +97,18 @@ def _reply(run: Run, seed: Seed, call: Call, found: Foresight) -> Reply:
     request = next(going)
     if len(found.prompts) < MOST_SHOWN:
         found.prompts.append(request.messages)
-    known = True
     while True:
-        stored = run.store.get(request.key) if known else None
-        if stored is None or not stored.is_answer:
+        stored = run.store.get(request.key) if not run.options.fresh else None
+        if stored is None or (not stored.is_answer and run.options.retry_refused):
             return _imagined(seed, call, request, found)
         try:
-            read_body(stored.body)
-            request = going.send(stored)
+            request = going.send(stored) if stored.is_answer else going.throw(refused_before(stored))
         except StopIteration as end:
             found.known += 1
             return end.value
-        except CallFailed:
-            known = False
+        except CallFailed:  # asked and answered, or refused, for good: it costs nothing more
+            found.known += 1
+            raise
 
 
 def _imagined(seed: Seed, call: Call, request: Request, found: Foresight) -> Reply:
@@ -124,7 +135,7 @@ def _value(call: Call, question: str, answer: str) -> Any:
     count = call.expects or int(call.values.get("n") or 1)
     numbers = range(count)
     if call.output == "text":
-        return answer
+        return f"{answer} {call.sample}" if call.sample else answer  # two answers to one question differ
     if call.output == "thought":
         return Thought(answer, answer)
     if call.output == "texts":

@@ -25,10 +25,11 @@ from datakit.augment.prices import Price, price_of
 from datakit.augment.providers import PROVIDERS, Provider
 from datakit.augment.rollout import Made, Seed
 from datakit.augment.seeding import Unreadable
+from datakit.augment.sender import Sender
 from datakit.augment.shaping import Shaping
 from datakit.augment.spool import Spool, Unit, failed_unit
 from datakit.augment.store import AnswerStore
-from datakit.augment.writing import write_rows
+from datakit.augment.writing import check_targets, filter_options, write_rows
 from datakit.outcome import Outcome
 from datakit.write import STDOUT, raw_text
 from registry.errors import Interrupted, RowFault, StoppedError, TunekitError, UsageError
@@ -36,6 +37,8 @@ from registry.remote import is_remote
 from registry.rows import BadRow, Row
 
 log = logging.getLogger("tunekit")
+
+AGAIN = "Run the same command again to go on; what is answered is not asked for twice."
 
 
 @dataclass
@@ -81,20 +84,22 @@ class Run:
     def going_on(self) -> str:
         """What a run that stopped early says: why, and how to go on. Empty where it did not."""
         why = self.conductor.stopped
-        again = "Run the same command again to go on; what is answered is not asked for twice."
+        again = AGAIN
         if why is None:
             left = self.num_left
             return f"{left:,} seeds got no answer this time. {again}" if left else ""
         if why.code == "budget":
             return f"{why.reason} is used up. With more, or without it, the same command goes on; what is answered is not asked for twice."
-        return f"{why if why.kind in FATAL else why.reason}. {again}"
+        if why.code == "breaker":
+            again += " What was refused for good is only asked for again with --retry-refused."
+        return f"{str(why if why.kind in FATAL else why.reason).rstrip('.')}. {again}"
 
     @property
     def num_left(self) -> int:
         """Seeds that a further run may get rows of."""
         return sum(count for kind, count in self.failed.items() if kind not in FOR_GOOD)
 
-    def connect(self) -> Dispatch:
+    def connect(self) -> Sender:
         """The first call that the store has no answer to: now a key is needed, and a store that can be written."""
         accounts = self._accounts()
         self.store.ensure_writable()
@@ -182,10 +187,14 @@ class Run:
                 rows.append((self.plan.shape.row(made, data, recipe, with_origin=self.options.origin), made))
             except RowFault as fault:
                 failure = failure or CallFailed(Kind.UNPARSABLE, f"{fault.field}: {fault.reason}", code="format")
+        try:
+            if failure is None:
+                self.spool.add(Unit(done.seed, tuple(rows), recipe=recipe))
+                self.made += len(rows)
+                return
+        except RowFault as fault:
+            rows, failure = [], CallFailed(Kind.UNPARSABLE, f"{fault.field}: {fault.reason}", code="format")
         self.made += len(rows)
-        if failure is None:
-            self.spool.add(Unit(done.seed, tuple(rows), recipe=recipe))
-            return
         self.failed[str(failure.kind)] += 1
         self.spool.add(failed_unit(done.seed, failure, rows, raw_text(data) if data is not None else "", recipe))
 
@@ -208,6 +217,7 @@ def augment_rows(
     """
     with ExitStack() as stack:
         run = open_run(src, out, options, stack, quiet=quiet)
+        check_targets(options, run.plan, out, rejects=rejects, html=html)
         run.ask()
         raise_fatal(run)
         outcome = write_rows(run, out, rejects=rejects, html=html)
@@ -227,6 +237,7 @@ def open_run(
             mend="Say so: --price IN,OUT for a million tokens.",
         )
     plan = plan_run(src, options)
+    filter_options(options, plan)  # what is wrong with them is told before the first call
     store = stack.enter_context(AnswerStore(store_path(out, options)))
     folder = Path(out).resolve().parent if out is not None and str(out) != STDOUT and not is_remote(str(out)) else None
     if folder is not None:
@@ -262,6 +273,8 @@ def raise_fatal(run: Run) -> None:
     error = dispatch.store_error if dispatch is not None else None
     if isinstance(error, TunekitError) and not run.made:
         raise error
+    if why is not None and not run.made:  # what an earlier run wrote is worth more than nothing
+        raise StoppedError(f"no row was made: {why.reason}", where="augment", mend=f"{AGAIN} Nothing was written.")
 
 
 def _exit_code(run: Run, outcome: Outcome) -> int:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
+
 from datakit.augment.rollout import Made, Seed
 from datakit.layout import AUTO, lookup, resolve_layout
 from datakit.origins import ORIGIN, SEED_ROW
@@ -16,6 +18,7 @@ from registry.records import ChatRecord, FeedbackRecord, PreferenceRecord, Recor
 from registry.rows import BadRow, Row
 
 _EMPTY = ("", None)
+_HALF = "it holds half a character (a lone surrogate), which no request can carry"
 # part of a row side by side -> the column that our writer gives it
 _WRITTEN = {"prompt": "instruction", "query": "input", "response": "output", "system": "system", "history": "history"}
 
@@ -98,9 +101,14 @@ def seeds_of_rows(
             yield Unreadable(row, "", row.reason)
             continue
         try:
-            yield row, record_of(row.data, layout, unanswered=unanswered)
+            record = record_of(row.data, layout, unanswered=unanswered)
+            msgspec.msgpack.encode(record)
         except RowFault as fault:
             yield Unreadable(row, fault.field, fault.reason)
+        except UnicodeEncodeError:
+            yield Unreadable(row, "", _HALF)
+        else:
+            yield row, record
 
 
 @dataclass(frozen=True)
@@ -131,8 +139,11 @@ class Shape:
         if data is not None and record == seed and self._same_format:
             return dict(data)
         written = WRITERS[self.formatting](record)
-        if data is None or self.layout is None or not self._same_format or not isinstance(record, ChatRecord):
+        if data is None or self.layout is None or not self._same_format:
             return written
+        if not isinstance(record, ChatRecord):
+            parts = {getattr(self.layout.columns, name) for name in self.layout.columns.__dataclass_fields__}
+            return {name: value for name, value in data.items() if name not in parts} | written
         return self._into(dict(data), written, record, seed)
 
     @property

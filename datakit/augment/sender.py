@@ -35,8 +35,21 @@ class Sender(Protocol):
 
     outcomes: SimpleQueue[Outcome]
     figures: Figures
-    stopped: CallFailed | None  # why no more is sent, where none is
-    store_error: BaseException | None
+
+    @property
+    def stopped(self) -> CallFailed | None:
+        """Why no more is sent, where none is."""
+        ...
+
+    @property
+    def store_error(self) -> BaseException | None:
+        """Why an answer could not be kept, where one could not."""
+        ...
+
+    @property
+    def fault(self) -> BaseException | None:
+        """A fault of ours in one of its threads, which whoever takes outcomes raises."""
+        ...
 
     @property
     def lanes(self) -> Sequence[LaneView]:

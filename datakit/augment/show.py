@@ -113,7 +113,7 @@ def _show_sample(
         run = open_run(src, out, _ahead(out, options), stack, quiet=quiet or json)
         run.ask(most)
         raise_fatal(run)
-        filters = stack.enter_context(plan_filters(run.plan.main, filter_options(run)))
+        filters = stack.enter_context(plan_filters(run.plan.main, filter_options(run.options, run.plan)))
         rows = [row for unit in run.spool.units() for row in unit.rows]
         filters.learn_seeds(unit.seed for unit in run.spool.units() if unit.seed.record is not None)
         judged = list(filters.judge(iter(rows)))

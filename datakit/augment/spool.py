@@ -6,6 +6,7 @@ import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +16,9 @@ import msgspec
 
 from datakit.augment.failures import CallFailed, Kind
 from datakit.augment.rollout import Made, Seed
+from datakit.augment.store.faults import NO_ROOM
 from datakit.values import encode_row
+from registry.errors import StoppedError
 from registry.records import ChatRecord, FeedbackRecord, PreferenceRecord, Record, TextRecord
 from registry.rows import decode_json
 
@@ -65,6 +68,7 @@ class Spool:
     _at: array[int] = field(default_factory=lambda: array("Q"))
     _file: IO[bytes] = field(init=False)
     count: int = 0
+    changes: Counter[str] = field(default_factory=Counter)  # what of the rows' values no JSON can hold
 
     def __post_init__(self) -> None:
         self._file = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115  # closed by __exit__
@@ -80,32 +84,42 @@ class Spool:
         self._file.close()
 
     def add(self, unit: Unit) -> None:
-        """Keep one unit."""
+        """Keep one unit.
+
+        Raises ``RowFault`` for a row that no JSON can spell, and nothing is kept then; ``StoppedError`` where the disk
+        is full.
+        """
         seeds = _seeds_in(unit)
         told = {
             "seed": _seed_out(unit.seed),
             "seeds": [_seed_out(seed) for seed in seeds],
             "rows": [
                 (
-                    encode_row(data, Counter()),
+                    encode_row(data, self.changes),
                     _record_out(made.record),
                     [seeds.index(seed) for seed in made.seeds],
                     dict(made.notes),
                 )
                 for data, made in unit.rows
             ],
-            "why": (unit.kind, unit.reason, unit.code, unit.field, unit.raw, unit.recipe),
+            "why": tuple(map(_text_out, (unit.kind, unit.reason, unit.code, unit.field, unit.raw, unit.recipe))),
         }
         spelled = self._encode(told)
         index = unit.seed.index
         while len(self._at) <= index:
             self._at.append(_NONE)
-        self._at[index] = self._file.seek(0, 2)
-        self._file.write(len(spelled).to_bytes(8, "little") + spelled)
+        with _room():
+            self._at[index] = self._file.seek(0, 2)
+            self._file.write(len(spelled).to_bytes(8, "little") + spelled)
         self.count += 1
 
     def units(self) -> Iterator[Unit]:
-        """All units in the order of their seeds; seeds that nothing is known of are passed over."""
+        """All units in the order of their seeds; seeds that nothing is known of are passed over.
+
+        Raises ``StoppedError`` where the disk is full.
+        """
+        with _room():
+            self._file.flush()
         for at in self._at:
             if at == _NONE:
                 continue
@@ -117,7 +131,22 @@ class Spool:
                 (decode_json(data), Made(_not_none(_record_in(record)), (), tuple(seeds[i] for i in places), notes))
                 for data, record, places, notes in told["rows"]
             )
-            yield Unit(_seed_in(told["seed"]), rows, *told["why"])
+            yield Unit(_seed_in(told["seed"]), rows, *map(_text_in, told["why"]))
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    """What a full disk says of the spool, whose file has no name that could be told."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise StoppedError(
+            "there is no room for the rows that were made; the answers they were read from are in the store",
+            where="augment",
+            mend="Free some space and run the same command again: what is answered is not asked for twice.",
+        ) from error
 
 
 def _seeds_in(unit: Unit) -> list[Seed]:
@@ -130,12 +159,21 @@ def _seeds_in(unit: Unit) -> list[Seed]:
 
 def _seed_out(seed: Seed) -> tuple[Any, ...]:
     pool = [_seed_out(one) for one in seed.pool]
-    return (seed.index, seed.file, seed.number, _record_out(seed.record), seed.chunk, pool)
+    return (seed.index, _text_out(seed.file), seed.number, _record_out(seed.record), seed.chunk, pool)
 
 
 def _seed_in(told: Sequence[Any]) -> Seed:
     index, file, number, record, chunk, pool = told
-    return Seed(index, file, number, _record_in(record), chunk, tuple(map(_seed_in, pool)))
+    return Seed(index, _text_in(file), number, _record_in(record), chunk, tuple(map(_seed_in, pool)))
+
+
+def _text_out(text: str) -> bytes:
+    """Names of files may hold bytes that are no UTF-8, as halves of characters, which msgpack refuses."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _text_in(told: bytes) -> str:
+    return told.decode("utf-8", "surrogatepass")
 
 
 def _record_out(record: Record | None) -> tuple[int, Mapping[str, Any]] | None:

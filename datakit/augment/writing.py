@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from datakit.augment.failures import Kind
 from datakit.augment.filters import FilterOptions, Judged, plan_filters
-from datakit.augment.options import DROPS_ENDING
+from datakit.augment.options import DROPS_ENDING, AugmentOptions
+from datakit.augment.plan import Plan
 from datakit.augment.report import AugmentReport, Figures
 from datakit.augment.rollout import Made, Seed
 from datakit.augment.spool import Unit
 from datakit.outcome import Outcome
-from datakit.targets import check_target
+from datakit.targets import check_target, target_of
 from datakit.together import Together
 from datakit.values import encode_row
 from datakit.write import STDOUT, Sink, open_sink, raw_text
@@ -37,7 +40,7 @@ def write_rows(run: Run, out: str | Path, *, rejects: str | Path | None, html: P
     with (
         Together() as together,
         open_sink(out, rejects, [*files, *against], together=together) as sink,
-        plan_filters(run.plan.main, filter_options(run), sink.scratch) as filters,
+        plan_filters(run.plan.main, filter_options(run.options, run.plan), sink.scratch) as filters,
     ):
         report = AugmentReport()
         filters.learn_against(against)
@@ -60,13 +63,28 @@ def write_rows(run: Run, out: str | Path, *, rejects: str | Path | None, html: P
     return outcome
 
 
-def filter_options(run: Run) -> FilterOptions:
-    """The options of the filters. A language that was asked for by hand is expected of rows too."""
-    options = run.options
-    language = run.plan.values.get("to") if run.plan.main.name == "translate" else None
+def check_targets(
+    options: AugmentOptions, plan: Plan, out: str | Path, *, rejects: str | Path | None, html: Path | None
+) -> None:
+    """See that what a run is going to write can be written, before it pays for it. Raises ``UsageError``."""
+    files = [*plan.files, *(expand_sources(options.against) if options.against else [])]
+    if str(out) != STDOUT:
+        target_of(out, files)
+    if rejects is not None:
+        check_target(rejects, files, endings=(".jsonl",))
+    if html is not None:
+        check_target(html, files, endings=(".html", ".htm"))
+
+
+def filter_options(options: AugmentOptions, plan: Plan) -> FilterOptions:
+    """The options of the filters. Raises ``UsageError`` for values beyond their range.
+
+    The language that rows are translated to is the one expected; rows without seeds may be in any.
+    """
+    language = plan.values.get("to") if plan.main.name == "translate" else None
     return FilterOptions(
         near=options.near,
-        language=str(language) if language else "auto" if run.plan.main.seeds != "none" else None,
+        language=str(language) if language else "auto" if plan.main.seeds != "none" else None,
         min_chars=options.min_chars,
         max_chars=options.max_chars,
         min_score=options.min_score,
@@ -93,30 +111,36 @@ def _account_for_seeds(run: Run, sink: Sink, report: AugmentReport) -> None:
     ledger.started = run.budget.started  # asking took longer than writing does
     for file, count in run.rows_read.items():
         ledger.read(file, count)
-    rejected = 0
-    last: tuple[str, int] | None = None
-    nothing = 0
-    for unit in run.spool.units():
-        place = (unit.seed.file, unit.seed.number)
-        if unit.recipe:
-            report.ask(unit.recipe, run.plan.n_of(unit.seed))
-        if unit.seed.record is not None:
-            report.seed(unit.seed.record)
-        if run.plan.makes_new:
-            ledger.added += len(unit.rows)
-        elif unit.rows:
-            ledger.added += len(unit.rows) - (0 if unit.failed else 1)
-        elif not unit.failed:
-            nothing += 1
-        # Of a long text in several pieces the first failure stands for the row; draws from a pool are no rows at all.
-        if unit.failed and place != last and not unit.seed.pool and run.rows_read:
-            last = place
-            rejected += 1
-            _reject(sink, unit)
+    gone: Counter[str] = Counter()  # rows that nothing was made of, by why; "" are those that were rejected
+    # The units of one row stand together: a long text makes several.
+    for _, units in groupby(run.spool.units(), key=lambda unit: (unit.seed.file, unit.seed.number)):
+        made = 0
+        failed: Unit | None = None
+        for unit in units:
+            if unit.recipe:
+                report.ask(unit.recipe, run.plan.n_of(unit.seed))
+            if unit.seed.record is not None:
+                report.seed(unit.seed.record)
+            made += len(unit.rows)
+            failed = failed or (unit if unit.failed else None)
+        # The first failure stands for the row; draws from a pool are no rows at all.
+        if failed is not None and not failed.seed.pool and run.rows_read:
+            if failed.kind == Kind.STOPPED:
+                gone["not asked"] += 1
+            else:
+                gone[""] += 1
+                _reject(sink, failed)
+        if run.plan.makes_new or failed is not None:
+            ledger.added += made
+        elif made:
+            ledger.added += made - 1  # beyond the one that took the row's place
+        else:
+            gone["nothing was made"] += 1
+    rejected = gone.pop("", 0)
+    ledger.filtered.update(gone)
     if run.plan.makes_new and run.rows_read:
-        ledger.filtered["seeds"] = sum(run.rows_read.values()) - rejected
-    elif nothing:
-        ledger.filtered["nothing was made"] = nothing
+        ledger.filtered["seeds"] = sum(run.rows_read.values()) - rejected - gone.total()
+    sink.changes.update(run.spool.changes)
 
 
 def _reject(sink: Sink, unit: Unit) -> None:

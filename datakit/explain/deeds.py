@@ -13,6 +13,7 @@ from datakit.lineage.ancestor import Ancestor
 from datakit.lineage.remake import differences
 from datakit.lineage.steps import RoadEnds, Step
 from datakit.origins import ORIGIN, origin_of, seeds_of
+from registry.errors import TunekitError
 from registry.rows import Row
 
 MOST_TWINS = 5  # dropped rows that are named
@@ -22,7 +23,7 @@ NOT_TOLD = ("seed_row",)  # of _origin: told on its own
 def deeds_of(step: Step | None, before: Ancestor | None, after: Row) -> tuple[str, ...]:
     """The lines for one step; ``step`` None is a row that tells of a model by its ``_origin``, without a manifest."""
     if step is None or step.command == "augment":
-        return tuple(_augmented(after.data))
+        return (*_augmented(after.data), *_paid(step, after.data))
     if step.is_rejects:
         return (_why_rejected(after.data),)
     return (*TELLERS.get(step.command, _other)(step, before, after.data), _rows(step))
@@ -113,6 +114,32 @@ def _augmented(after: Mapping[str, Any]) -> list[str]:
     refs = seeds_of(after)
     lines = [f"a model made it{': ' if told else ''}{', '.join(told)}"]
     return [*lines, "from " + "; ".join(map(str, refs))] if refs else [*lines, f"its {ORIGIN} names no seed row"]
+
+
+def _paid(step: Step | None, after: Mapping[str, Any]) -> list[str]:
+    """What the answers behind a made row took, where the store of its run still has them."""
+    origin = origin_of(after) or {}
+    keys = [str(key) for key in origin.get("requests") or [origin.get("request")] if key]
+    named = str(step.details.get("store") or "") if step is not None else ""
+    if step is None or not named or not keys:
+        return []
+    beside = Path(step.manifest).parent / Path(named).name  # where it lies when the files were moved together
+    store = next((path for path in (Path(named), beside) if path.is_file()), None)
+    if store is None:
+        return []
+    from datakit.augment.store import AnswerStore
+
+    try:
+        with AnswerStore(store) as answers:
+            found = answers.get_many(keys)
+    except (TunekitError, ValueError):  # explaining goes on without it
+        return []
+    return [
+        f"{one.prompt_tokens:,} tokens in, {one.completion_tokens:,} out by {one.model}:  "
+        f"datakit store show {store} {key[:12]}"
+        for key in keys
+        if (one := found.get(key)) is not None
+    ]
 
 
 def _other(step: Step, before: Ancestor | None, after: Mapping[str, Any]) -> list[str]:
