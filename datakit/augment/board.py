@@ -15,6 +15,7 @@ log = logging.getLogger("tunekit")
 
 REDRAW_S = 0.25
 LINE_EVERY_S = 15.0  # where stderr is no terminal
+BATCH_LINE_EVERY_S = 300.0
 
 
 class Board:
@@ -45,7 +46,8 @@ class Board:
     def tick(self) -> None:
         """Show how things stand, where it is time to."""
         now = time.monotonic()
-        if self._quiet or now - self._drawn < (REDRAW_S if self._live is not None else LINE_EVERY_S):
+        line_every = BATCH_LINE_EVERY_S if self._run.options.batch else LINE_EVERY_S
+        if self._quiet or now - self._drawn < (REDRAW_S if self._live is not None else line_every):
             return
         self._drawn = now
         lines = self.lines(now)

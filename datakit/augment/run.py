@@ -38,6 +38,8 @@ from registry.rows import BadRow, Row
 
 log = logging.getLogger("tunekit")
 
+BATCH_WINDOW = 50_000  # rollouts on their way, so that a batch file gets full
+BATCH_SHARE = 0.5  # of the price, at both vendors
 AGAIN = "Run the same command again to go on; what is answered is not asked for twice."
 
 
@@ -70,7 +72,7 @@ class Run:
             shaping,
             self.store,
             self.connect,
-            window=AHEAD * options.workers + 1,
+            window=BATCH_WINDOW if options.batch else AHEAD * options.workers + 1,
             retry_refused=options.retry_refused,
             fresh=options.fresh,
         )
@@ -236,6 +238,8 @@ def open_run(
             where="--budget-cost",
             mend="Say so: --price IN,OUT for a million tokens.",
         )
+    if price is not None and options.batch:
+        price = replace(price, prompt=price.prompt * BATCH_SHARE, completion=price.completion * BATCH_SHARE)
     plan = plan_run(src, options)
     filter_options(options, plan)  # what is wrong with them is told before the first call
     store = stack.enter_context(AnswerStore(store_path(out, options)))

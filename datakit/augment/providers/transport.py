@@ -35,7 +35,7 @@ class _Kept:
     def __init__(self, scheme: str, host: str, port: int | None) -> None:
         if scheme == "https":
             self.connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                host, port, timeout=CONNECT_S, context=_tls()
+                host, port, timeout=CONNECT_S, context=tls()
             )
         else:
             self.connection = http.client.HTTPConnection(host, port, timeout=CONNECT_S)
@@ -60,7 +60,7 @@ def _has_news(sock: socket.socket) -> bool:
 
 
 @cache
-def _tls() -> ssl.SSLContext:
+def tls() -> ssl.SSLContext:
     """One for all connections: making it reads the certificates of the system, 20 ms each time."""
     try:
         import truststore
