@@ -70,14 +70,6 @@ class Accounts:
             named.append(Account(url, key, f"{urlsplit(url).netloc}{number}"))
         return tuple(named)
 
-    @property
-    def has_key(self) -> bool:
-        """Whether there is a key, or none is needed."""
-        try:
-            return bool(self.all)
-        except UsageError:
-            return False
-
 
 def accounts_of(provider: str, base_urls: Sequence[str] = ()) -> Accounts:
     """The accounts of ``provider``. Raises ``UsageError`` for one that is not known, and for what is no address."""

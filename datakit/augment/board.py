@@ -26,7 +26,7 @@ class Board:
         self._quiet = quiet or not log.isEnabledFor(logging.INFO)
         self._live: Any = None
         self._started = self._drawn = time.monotonic()
-        self.drained = False
+        self.left_at_once = False  # a second interrupt: what is on the way is given up
 
     def __enter__(self) -> Board:
         if not self._quiet and sys.stderr.isatty():

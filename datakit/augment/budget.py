@@ -16,10 +16,6 @@ class Limits:
     cost: float | None = None
     minutes: float | None = None
 
-    @property
-    def any(self) -> bool:
-        return any(value is not None for value in (self.requests, self.tokens, self.cost, self.minutes))
-
 
 @dataclass
 class Budget:

@@ -35,7 +35,7 @@ class Progress:
     def of(cls, make: Making, seed: Seed) -> Progress:
         """Draws of pools, and recipes without seeds, may ask the very same: their numbers keep the answers apart."""
         alike = seed.record is None
-        return cls(make.n, max(make.recipe.prompt.per_call, 1), seed.index * CALLS_OF_A_SEED if alike else 0)
+        return cls(make.n, max(make.recipe.prompt.per_call, 1), seed.draw * CALLS_OF_A_SEED if alike else 0)
 
     @property
     def more(self) -> bool:

@@ -13,6 +13,7 @@ from datakit.augment.asking import Asking, asking
 from datakit.augment.dispatch import Outcome, take
 from datakit.augment.failures import FOR_GOOD, CallFailed, Kind, failure_of_response
 from datakit.augment.providers import read_body
+from datakit.augment.request import Request
 from datakit.augment.rollout import Call, Making, Reply, Rollout, Seed
 from datakit.augment.sender import Sender
 from datakit.augment.shaping import Shaping
@@ -33,6 +34,7 @@ class _Task:
     replies: dict[int, Reply] = field(default_factory=dict)
     failure: CallFailed | None = None
     open: int = 0
+    keys: set[str] = field(default_factory=set)  # of all that it asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,11 @@ class Done:
 
 @dataclass
 class Tally:
-    """What became of calls, beyond what the dispatch knows: from the store, mended, corrected, cut off, given up."""
+    """What became of calls, beyond what the dispatch knows: from the store, mended, corrected, cut off, given up.
+
+    ``calls`` counts what was asked, with more room and corrections included; ``from_store`` those of them that the store
+    had, or that another row asked at the same time.
+    """
 
     calls: int = 0
     from_store: int = 0
@@ -139,6 +145,8 @@ class Conductor:
             else:
                 replies = [task.replies[index] for index in sorted(task.replies)]
                 calls = task.rollout.send(replies) if task.calls else next(task.rollout)
+            while not calls:  # nothing to wait for
+                calls = task.rollout.send([])
         except StopIteration:
             self._end(task, None)
             return
@@ -148,21 +156,29 @@ class Conductor:
         self._begin_calls(task, calls)
 
     def _begin_calls(self, task: _Task, calls: Sequence[Call]) -> None:
-        task.calls = [asking(call, self.shaping, self._note) for call in calls]
+        task.calls = [asking(call, self.shaping, self._note, self.held) for call in calls]
         task.replies, task.failure, task.open = {}, None, len(calls)
-        self.tally.calls += len(calls)
         for index, call in enumerate(task.calls):
             self._look_up(task, index, next(call))
+
+    def held(self, request: Request) -> bool:
+        """Whether the store has an answer to this that counts."""
+        stored = self._store.get(request.key) if not self._fresh else None
+        return stored is not None and stored.is_answer
 
     def _look_up(self, task: _Task, index: int, request: Any) -> None:
         """Where the store has it, it is ready; else it waits with all others that ask the same."""
         key = request.key
+        is_new = key not in task.keys  # a rollout may look again for what it was given before
+        task.keys.add(key)
+        self.tally.calls += is_new
         if key in self._waiting:
+            self.tally.from_store += is_new
             self._waiting[key].append((task, index))
             return
         stored = self._store.get(key) if not self._fresh or key in self._asked else None
         if stored is not None and (stored.is_answer or not self._retry_refused or key in self._asked):
-            if key not in self._asked:
+            if key not in self._asked and is_new:
                 self.tally.from_store += 1
                 self.tally.tokens_from_store += stored.prompt_tokens + stored.completion_tokens
             self._ready.append((task, index, stored, None, False))

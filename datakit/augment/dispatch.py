@@ -24,7 +24,7 @@ from datakit.augment.breaker import Breaker
 from datakit.augment.budget import Budget
 from datakit.augment.failures import AGAIN, FATAL, CallFailed, Kind
 from datakit.augment.guess import Guess
-from datakit.augment.providers import Provider, Sent, read_body
+from datakit.augment.providers import Provider, Sent
 from datakit.augment.request import Request
 from datakit.augment.shaping import refused_parameter
 
@@ -33,6 +33,7 @@ log = logging.getLogger("tunekit")
 ATTEMPTS = 6  # for one call, refusals for now (429) not counted
 BACKOFF_S = 0.5  # the most before a second attempt, doubled with each further one
 LONGEST_BACKOFF_S = 60.0
+MINUTES = "--budget-minutes"
 _FOREVER = 3600.0
 
 
@@ -52,6 +53,7 @@ class _Job:
     refusals: int = 0  # for now (429)
     started: float = 0.0
     lane: int = 0
+    is_back: bool = False  # from the attempt at hand
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,17 +184,21 @@ class Dispatch:
         """The call that goes now with its lane chosen, or how long to wait."""
         if self.stopped is not None or self._closed:
             return None, _FOREVER
+        left = self._time_left(now)
+        if left <= 0:
+            self._stop(CallFailed(Kind.STOPPED, MINUTES, code="budget"))
+            return None, _FOREVER
         due = self._later[0][0] if self._later else float("inf")
         job = self._later[0][2] if due <= now else self._new[0] if self._new else None
         if job is None:
-            return None, min(due - now, _FOREVER)
+            return None, min(due - now, left)
         if not job.prompt:
             job.prompt = self.guess.prompt(job.request.messages)
         job.completion = self.guess.completion(job.request.sampling.get("max_tokens"))
         spent = self.budget.spent_by(now, job.prompt, job.completion)
         if spent is not None:
-            if self._flying and spent in ("--budget-tokens", "--budget-cost"):
-                return None, _FOREVER  # what is on the way may take less than was thought
+            if self._flying and spent != MINUTES:
+                return None, self._time_left(now)  # what is on the way may take less than was thought, or be refused
             self._stop(CallFailed(Kind.STOPPED, spent, code="budget"))
             return None, _FOREVER
         # The lane that is open soonest; among those that are open, the least busy one, each in turn.
@@ -202,7 +208,7 @@ class Dispatch:
         opens = [(self.lanes[i].opens_at(now, tokens), self.lanes[i].in_flight, place) for place, i in enumerate(order)]
         when, _, place = min(opens)
         if when > now:
-            return None, min(when - now, max(due - now, 0.001) if due > now else _FOREVER, _FOREVER)
+            return None, min(when - now, max(due - now, 0.001) if due > now else _FOREVER, left)
         job.lane = order[place]
         self._lane_turn = (job.lane + 1) % count
         if due <= now:
@@ -211,8 +217,13 @@ class Dispatch:
             self._new.popleft()
         return job, 0.0
 
+    def _time_left(self, now: float) -> float:
+        """Seconds until the budget of minutes ends, and an hour at the most: nothing waits longer without a look."""
+        minutes = self.budget.limits.minutes
+        return _FOREVER if minutes is None else min(self.budget.started + minutes * 60 - now, _FOREVER)
+
     def _send_off(self, job: _Job, now: float) -> None:
-        job.started = now
+        job.started, job.is_back = now, False
         self.lanes[job.lane].sent(now, job.prompt + job.completion)
         self.budget.reserve(job.number, job.prompt, job.completion)
         self.figures.sent += 1
@@ -238,17 +249,19 @@ class Dispatch:
     def _send(self, job: _Job) -> None:
         try:
             sent = self._providers[job.lane].send(job.request, self._timeout)
-            answer = read_body(sent.body)
         except CallFailed as failure:
             self._failed(job, failure)
         else:
-            self._answered(job, sent, answer)
+            self._answered(job, sent, sent.answer)
 
     def _crash(self, error: BaseException, job: _Job | None = None) -> None:
         """A fault of ours in a thread: the run ends, and whoever waits for outcomes raises it."""
         self.fault = self.fault or error
         with self._lock:
-            self._flying -= job is not None
+            if job is not None and not job.is_back:
+                job.is_back = True
+                self._flying -= 1
+                self.lanes[job.lane].in_flight -= 1
             self._stop(CallFailed(Kind.STOPPED, f"{type(error).__name__}: {error}", code="fault"))
         if job is not None:
             self.outcomes.put(Outcome(job.request, None, self._not_asked()))
@@ -273,6 +286,7 @@ class Dispatch:
         self._keep(job, stored)
         prompt, completion = answer.prompt_tokens, answer.completion_tokens
         with self._lock:
+            job.is_back = True
             self._flying -= 1
             self._idle += 1
             self.figures.answered += 1
@@ -288,6 +302,7 @@ class Dispatch:
     def _failed(self, job: _Job, failure: CallFailed) -> None:
         now = self._clock()
         with self._lock:
+            job.is_back = True
             self._flying -= 1
             self._idle += 1
             lane, guessed = self.lanes[job.lane], job.prompt + job.completion
@@ -299,8 +314,7 @@ class Dispatch:
                 job.refusals += 1
                 # Where the lane is cut it waits anyway; where one call alone was refused, only this one does.
                 wait = failure.retry_after if failure.retry_after is not None else self._wait(job.refusals)
-                heapq.heappush(self._later, (now + wait, job.number, job))
-                self._lock.notify()
+                self._put_off(job, now + wait)
                 return
             self.figures.failed[str(failure.kind)] += 1
             self.budget.settle(job.number)
@@ -311,19 +325,28 @@ class Dispatch:
                 self._heed(self.breaker.ended(failure))
             if failure.kind in FATAL and self._shut(job.lane, failure):
                 self.figures.retried += 1
-                heapq.heappush(self._later, (now, job.number, job))
-                self._lock.notify()
+                self._put_off(job, now)
                 return
             if failure.kind in AGAIN and job.attempts < self._attempts and self.stopped is None:
                 self.figures.retried += 1
-                heapq.heappush(self._later, (now + self._backoff(job.attempts, failure, troubled=lane.troubled), job.number, job))
+                heapq.heappush(
+                    self._later, (now + self._backoff(job.attempts, failure, troubled=lane.troubled), job.number, job)
+                )
                 self._lock.notify()
                 return
             self._lock.notify()
         if failure.kind is Kind.REFUSED and not unwelcome:
-            self._keep(job, self._refusal(job, failure, now), failure)
+            self._keep(job, refusal(job.request, failure, self._provider, job.attempts, now - job.started), failure)
         else:
             self.outcomes.put(Outcome(job.request, None, failure))
+
+    def _put_off(self, job: _Job, until: float) -> None:
+        """It is asked again then; where the run has stopped meanwhile, it comes out as not asked."""
+        if self.stopped is not None:
+            self.outcomes.put(Outcome(job.request, None, self._not_asked()))
+            return
+        heapq.heappush(self._later, (until, job.number, job))
+        self._lock.notify()
 
     def _shut(self, number: int, failure: CallFailed) -> bool:
         """An account cannot be used any more. True where there are others, which go on; else the run stops."""
@@ -348,28 +371,12 @@ class Dispatch:
         state.attempt_number = times
         return wait_random_exponential(multiplier=first_s, max=LONGEST_BACKOFF_S, min=0.05)(state)
 
-    def _refusal(self, job: _Job, failure: CallFailed, now: float) -> Stored:
-        return Stored(
-            key=job.request.key,
-            request=job.request.spelled,
-            body=failure.body,
-            provider=self._provider,
-            model=job.request.model,
-            status=failure.status if failure.status >= 300 else 400,
-            finish=failure.code,
-            seconds=round(now - job.started, 3),
-            attempts=job.attempts,
-            created=time.time(),
-        )
-
     def _keep(self, job: _Job, stored: Stored, failure: CallFailed | None = None) -> None:
         def kept(error: BaseException | None) -> None:
             if error is not None:
-                # An answer that could not be kept still counts: it is used in this run, and the run ends.
-                self.outcomes.put(Outcome(job.request, stored, failure))
-                self.stop(CallFailed(Kind.STOPPED, str(error), code="store", body=b""))
-                self.store_error = error
-                return
+                # The run ends, and whoever takes the outcome sees why. The answer still counts: it is used in this run.
+                self.store_error = self.store_error or error
+                self.stop(CallFailed(Kind.STOPPED, str(error), code="store"))
             self.outcomes.put(Outcome(job.request, stored, failure))
 
         self._store.put(stored, kept)
@@ -398,6 +405,22 @@ class Dispatch:
         return CallFailed(Kind.STOPPED, self.stopped.reason, code=self.stopped.code)
 
 
+def refusal(request: Request, failure: CallFailed, provider: str, attempts: int, seconds: float = 0.0) -> Stored:
+    """What the store keeps of a request that was refused for good."""
+    return Stored(
+        key=request.key,
+        request=request.spelled,
+        body=failure.body,
+        provider=provider,
+        model=request.model,
+        status=failure.status if failure.status >= 300 else 400,
+        finish=failure.code,
+        seconds=round(seconds, 3),
+        attempts=attempts,
+        created=time.time(),
+    )
+
+
 def take(outcomes: SimpleQueue[Outcome], timeout: float) -> list[Outcome]:
     """All outcomes that are there, waiting up to ``timeout`` seconds for the first."""
     found: list[Outcome] = []
@@ -409,4 +432,4 @@ def take(outcomes: SimpleQueue[Outcome], timeout: float) -> list[Outcome]:
         return found
 
 
-__all__ = ["ATTEMPTS", "CANARY", "Dispatch", "Figures", "Outcome", "take"]
+__all__ = ["ATTEMPTS", "CANARY", "Dispatch", "Figures", "Outcome", "refusal", "take"]

@@ -93,7 +93,7 @@ def _go_on(run: Run, seed: Seed, calls: Sequence[Call], rollout: Rollout, found:
 def _reply(run: Run, seed: Seed, call: Call, found: Foresight) -> Reply:
     """The reply that the store has, or one that is imagined."""
     found.calls += 1
-    going = asking(call, run.conductor.shaping, lambda what: None)
+    going = asking(call, run.conductor.shaping, lambda what: None, run.conductor.held)
     request = next(going)
     if len(found.prompts) < MOST_SHOWN:
         found.prompts.append(request.messages)

@@ -24,11 +24,12 @@ from registry.datasets import Layout
 from registry.errors import UsageError
 from registry.records import ChatRecord, Record, TextRecord
 from registry.rows import BadRow, Row, read_rows
-from registry.sources import expand_sources
+from registry.sources import container_of, expand_sources
 
 log = logging.getLogger("tunekit")
 
 POOL = 6  # conversations shown together
+MOST_COUNTED_BYTES = 2 << 30  # a second or two of reading
 MOST_POOL = 20_000  # rows that a pool is drawn from
 _HEAD_OF_TEXT = 2000  # characters that a seed's language is told by
 
@@ -69,6 +70,22 @@ class Plan:
         record = seed.record if seed.record is not None else seed.pool[0].record if seed.pool else None
         return self.recipes.get(language_of(_text_of(record)) or "en") or self.recipes["en"]
 
+    def count(self) -> int | None:
+        """The number of seeds, for local JSON lines of no more than a few gigabytes; None where it would take long."""
+        if self.main.seeds != "chat" or not all(container_of(file) == "jsonl" for file in self.files):
+            return None
+        paths = [Path(file) for file in self.files]
+        if any(path.suffix != ".jsonl" or not path.is_file() for path in paths):
+            return None
+        if sum(path.stat().st_size for path in paths) > MOST_COUNTED_BYTES:
+            return None
+        total = 0
+        for path in paths:
+            with path.open("rb") as handle:
+                while block := handle.read(1 << 20):
+                    total += block.count(b"\n")
+        return total
+
     def begin(self, seed: Seed) -> tuple[Making, Rollout]:
         """The rollout of one seed, scored at the end where that was asked for."""
         recipe = self.recipe_for(seed)
@@ -96,6 +113,7 @@ class Plan:
             self.rows(), self.layout, unanswered=self.main.name == "answer" or self.main.output == "text"
         )
         pool: list[Seed] = []
+        in_pool = 0
         encode = _encoder(self.options.tokenizer) if self.main.seeds == "text" else None
         for one in found:
             row = one.row if isinstance(one, Unreadable) else one[0]
@@ -107,6 +125,7 @@ class Plan:
                 continue
             record = one[1]
             if self.main.seeds == "pool":
+                in_pool += 1
                 if len(pool) < MOST_POOL:
                     pool.append(Seed(len(pool), row.file, row.number, record))
                 continue
@@ -115,6 +134,12 @@ class Plan:
                 keep(seed.index, one[0])
                 yield seed
         watch.check(", ".join(self.files))
+        if in_pool > len(pool):
+            log.warning(
+                "the pool is the first %s of %s rows; datakit convert --shuffle --limit takes others",
+                f"{len(pool):,}",
+                f"{in_pool:,}",
+            )
         if self.main.seeds == "pool":
             yield from self._draws(pool, numbers)
 
@@ -132,7 +157,7 @@ class Plan:
         keys = keys_of(seed.record for seed in pool if seed.record is not None)
         for call in range(-(-self.n * len(pool) // max(self.main.per_call, 1))):
             drawn = [pool[at] for at in draw(keys, POOL, call, self.options.seed)]
-            yield Seed(next(numbers), drawn[0].file, drawn[0].number, None, pool=tuple(drawn))
+            yield Seed(next(numbers), drawn[0].file, drawn[0].number, None, pool=tuple(drawn), draw=call)
 
 
 def plan_run(src: Sequence[str | Path], options: AugmentOptions) -> Plan:
@@ -140,6 +165,8 @@ def plan_run(src: Sequence[str | Path], options: AugmentOptions) -> Plan:
     recipes = _recipes(options)
     main = next(iter(recipes.values())).prompt
     values = main.filled(options.values)
+    if options.min_score is not None and not options.judge and main.output != "score":
+        raise UsageError("nothing scores the rows", where="--min-score", mend="Add --judge, or use the recipe judge.")
     if main.seeds == "none" and not src:
         return Plan(options, (), recipes, values, None, lambda: iter(()), _shape(options, main, None, 0))
     if not src:

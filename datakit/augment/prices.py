@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -10,6 +11,8 @@ from typing import Any
 
 from registry.errors import Faults, UsageError
 
+# gpt-4o-mini-2024-07-18 costs what gpt-4o-mini does; gpt-4o-audio-preview is another model.
+_DATED = re.compile(r"-(?:20\d\d-?\d\d-?\d\d|latest)$")
 BUILT_IN = Path(__file__).with_name("prices.yaml")
 
 
@@ -34,9 +37,10 @@ def price_of(model: str, *, given: str | None = None, file: str | Path | None = 
     if given is not None:
         return _given(given)
     for table in ([_read(Path(file))] if file is not None else []) + [_read(BUILT_IN)]:
-        names = [name for name in table["models"] if model.casefold().startswith(name.casefold())]
-        if names:
-            prompt, completion = table["models"][max(names, key=len)]
+        names = {name.casefold(): name for name in table["models"]}
+        name = names.get(_DATED.sub("", model.casefold())) or names.get(model.casefold())
+        if name is not None:
+            prompt, completion = table["models"][name]
             return Price(float(prompt), float(completion), str(table.get("as_of") or ""))
     return None
 

@@ -27,7 +27,7 @@ class Seed:
     """One row that rows are made from. ``index`` counts seeds from 0; ``file`` and ``number`` tell where it stands.
 
     ``record`` is a ``ChatRecord``, a ``TextRecord`` or, for recipes without seeds, None. ``chunk`` is the piece of a
-    long text, from 0. ``pool`` holds the seeds that a recipe over several of them was given.
+    long text, from 0. ``pool`` holds the seeds that a recipe over several of them was given, by its ``draw`` (from 0).
     """
 
     index: int
@@ -36,6 +36,7 @@ class Seed:
     record: Record | None
     chunk: int = 0
     pool: tuple[Seed, ...] = ()
+    draw: int = 0
 
 
 @dataclass(frozen=True, slots=True)

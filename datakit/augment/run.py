@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from datakit.augment.spool import Spool, Unit, failed_unit
 from datakit.augment.store import AnswerStore
 from datakit.augment.writing import check_targets, filter_options, write_rows
 from datakit.outcome import Outcome
+from datakit.values import encode_row
 from datakit.write import STDOUT, raw_text
 from registry.errors import Interrupted, RowFault, StoppedError, TunekitError, UsageError
 from registry.remote import is_remote
@@ -58,7 +60,6 @@ class Run:
     conductor: Conductor = field(init=False)
     rows_read: Counter[str] = field(default_factory=Counter)
     made: int = 0
-    num_seeds: int | None = None  # where that is known
     failed: Counter[str] = field(default_factory=Counter)  # seeds, by why
     _data: dict[int, Row] = field(default_factory=dict)  # rows behind the seeds on their way
 
@@ -76,6 +77,11 @@ class Run:
             retry_refused=options.retry_refused,
             fresh=options.fresh,
         )
+
+    @cached_property
+    def num_seeds(self) -> int | None:
+        """How many seeds there are, where that is quickly told."""
+        return self.plan.count()
 
     @property
     def seconds(self) -> float:
@@ -148,7 +154,7 @@ class Run:
                 raise
             finally:
                 if self.conductor.dispatch is not None:
-                    self.conductor.dispatch.close(wait=self.conductor.stopped is None or board.drained)
+                    self.conductor.dispatch.close(wait=not board.left_at_once)
 
     def _drain(self, board: Board) -> None:
         """Wait for the answers on the way: they are paid for. A second interrupt leaves at once."""
@@ -164,9 +170,8 @@ class Run:
         try:
             while dispatch.concurrency:
                 time.sleep(0.05)
-            board.drained = True
         except Interrupted:
-            board.drained = False
+            board.left_at_once = True
 
     def _count(self, file: str) -> None:
         self.rows_read[file] += 1
@@ -185,18 +190,18 @@ class Run:
         rows: list[tuple[dict[str, Any], Made]] = []
         failure = done.failure
         for made in done.making.made:
+            if self.options.judge and "score" not in made.notes:
+                continue  # its judge gave no answer, which is the failure; a further run gets both
             try:
-                rows.append((self.plan.shape.row(made, data, recipe, with_origin=self.options.origin), made))
-            except RowFault as fault:
+                row_made = self.plan.shape.row(made, data, recipe, with_origin=self.options.origin)
+                encode_row(row_made, Counter())
+                rows.append((row_made, made))
+            except RowFault as fault:  # this row alone cannot be written
                 failure = failure or CallFailed(Kind.UNPARSABLE, f"{fault.field}: {fault.reason}", code="format")
-        try:
-            if failure is None:
-                self.spool.add(Unit(done.seed, tuple(rows), recipe=recipe))
-                self.made += len(rows)
-                return
-        except RowFault as fault:
-            rows, failure = [], CallFailed(Kind.UNPARSABLE, f"{fault.field}: {fault.reason}", code="format")
         self.made += len(rows)
+        if failure is None:
+            self.spool.add(Unit(done.seed, tuple(rows), recipe=recipe))
+            return
         self.failed[str(failure.kind)] += 1
         self.spool.add(failed_unit(done.seed, failure, rows, raw_text(data) if data is not None else "", recipe))
 

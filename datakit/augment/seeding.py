@@ -14,7 +14,7 @@ from datakit.origins import ORIGIN, SEED_ROW
 from registry.datasets import Layout
 from registry.errors import RowFault, UsageError
 from registry.formats import LAYOUTS, READERS, WRITERS
-from registry.records import ChatRecord, FeedbackRecord, PreferenceRecord, Record, TextRecord
+from registry.records import ChatRecord, FeedbackRecord, PreferenceRecord, Record
 from registry.rows import BadRow, Row
 
 _EMPTY = ("", None)
@@ -197,8 +197,3 @@ class Shape:
 
 def _messages_of(written: Mapping[str, Any]) -> str:
     return "messages" if "messages" in written else "conversations"
-
-
-def is_text(record: Record | None) -> bool:
-    """Whether a seed is a document."""
-    return isinstance(record, TextRecord)

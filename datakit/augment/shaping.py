@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -32,6 +32,23 @@ class Shaping:
     sampling: Mapping[str, Any] = field(default_factory=dict)  # of the command line, over the prompt's own
     structured: str = "auto"
     left_out: set[str] = field(default_factory=set)
+    before: list[tuple[str, frozenset[str]]] = field(default_factory=list)  # earlier ways, in which some were answered
+    answered: bool = False  # in the way of now
+
+    def earlier(
+        self,
+        prompt: Prompt,
+        messages: Messages,
+        schema: Mapping[str, Any] | None,
+        *,
+        sample: int = 0,
+        more_room: bool = False,
+        sampling: Mapping[str, Any] | None = None,
+    ) -> Iterator[Request]:
+        """The same question as it was asked before the server turned out not to take a parameter of it."""
+        for structured, left_out in self.before:
+            way = replace(self, structured=structured, left_out=set(left_out))
+            yield way.request(prompt, messages, schema, sample=sample, more_room=more_room, sampling=sampling)
 
     def request(
         self,
@@ -70,6 +87,10 @@ class Shaping:
         name = refused_parameter(request, failure)
         if name is None:
             return False
+        way = self.structured, frozenset(self.left_out)
+        if self.answered and way not in self.before:
+            self.before.append(way)
+        self.answered = False
         if name == "response_format":
             assert request.schema is not None
             self.structured = _LOWER[str(request.schema["type"])]
@@ -91,7 +112,8 @@ class Shaping:
 
     def learnt(self, created: float) -> Stored:
         """What was learnt, for the store."""
-        body = orjson.dumps({"structured": self.structured, "left_out": sorted(self.left_out)})
+        before = [(structured, sorted(left_out)) for structured, left_out in self.before]
+        body = orjson.dumps({"structured": self.structured, "left_out": sorted(self.left_out), "before": before})
         request = orjson.dumps({"family": self.family, "model": self.model, "parameters": self._asked})
         return Stored(self._key, request, body, "parameters", self.model, finish="parameters", created=created)
 
@@ -101,6 +123,7 @@ class Shaping:
             known = orjson.loads(stored.body)
             self.structured = known["structured"]
             self.left_out |= set(known["left_out"])
+            self.before += [(structured, frozenset(left_out)) for structured, left_out in known.get("before", [])]
 
 
 def refused_parameter(request: Request, failure: CallFailed) -> str | None:

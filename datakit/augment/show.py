@@ -16,7 +16,8 @@ from datakit.augment.options import AugmentOptions
 from datakit.augment.report.show import show as show_report
 from datakit.augment.run import Run, augment_rows, open_run, raise_fatal
 from datakit.augment.side_by_side import show_sample
-from datakit.augment.writing import filter_options
+from datakit.augment.spool import Unit
+from datakit.augment.writing import filter_options, teach
 from datakit.summary import finish, say, visible
 from registry.command import print_json
 from registry.errors import StoppedError, UsageError
@@ -115,9 +116,9 @@ def _show_sample(
         raise_fatal(run)
         filters = stack.enter_context(plan_filters(run.plan.main, filter_options(run.options, run.plan)))
         rows = [row for unit in run.spool.units() for row in unit.rows]
-        filters.learn_seeds(unit.seed for unit in run.spool.units() if unit.seed.record is not None)
+        teach(filters, run)
         judged = list(filters.judge(iter(rows)))
-        failures = [unit.reason for unit in run.spool.units() if unit.failed]
+        failures = [_why(unit) for unit in run.spool.units() if unit.failed]
         if json:
             print_json(_sample_json(run, judged, failures))
         else:
@@ -126,10 +127,15 @@ def _show_sample(
                 f"\n{sum(row.verdict.kept for row in judged)} of {len(judged)} rows would be kept; the answers are in {run.store.path}"
             )
         for reason in failures:
-            log.warning("a seed got no rows: %s", reason)
+            log.warning("%s", reason)
         if run.going_on:
             log.warning("%s", run.going_on)
             raise typer.Exit(StoppedError.exit_code)
+
+
+def _why(unit: Unit) -> str:
+    some = f"got {len(unit.rows)} rows and no more" if unit.rows else "got no rows"
+    return f"{unit.seed.file}, row {unit.seed.number} {some}: {unit.reason}"
 
 
 def _sample_json(run: Run, judged: Sequence[Judged], failures: Sequence[str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import msgspec
 
-from datakit.augment.failures import CallFailed, Kind
+from datakit.augment.failures import CallFailed
 from datakit.augment.rollout import Made, Seed
 from datakit.augment.store.faults import NO_ROOM
 from datakit.values import encode_row
@@ -46,11 +46,6 @@ class Unit:
     @property
     def failed(self) -> bool:
         return bool(self.reason)
-
-    @property
-    def again(self) -> bool:
-        """Whether a further run may get what this one did not."""
-        return self.failed and self.kind not in ("", Kind.REFUSED, Kind.UNPARSABLE)
 
 
 def failed_unit(
@@ -159,12 +154,12 @@ def _seeds_in(unit: Unit) -> list[Seed]:
 
 def _seed_out(seed: Seed) -> tuple[Any, ...]:
     pool = [_seed_out(one) for one in seed.pool]
-    return (seed.index, _text_out(seed.file), seed.number, _record_out(seed.record), seed.chunk, pool)
+    return (seed.index, _text_out(seed.file), seed.number, _record_out(seed.record), seed.chunk, pool, seed.draw)
 
 
 def _seed_in(told: Sequence[Any]) -> Seed:
-    index, file, number, record, chunk, pool = told
-    return Seed(index, _text_in(file), number, _record_in(record), chunk, tuple(map(_seed_in, pool)))
+    index, file, number, record, chunk, pool, draw = told
+    return Seed(index, _text_in(file), number, _record_in(record), chunk, tuple(map(_seed_in, pool)), draw)
 
 
 def _text_out(text: str) -> bytes:

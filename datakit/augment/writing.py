@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from datakit.augment.failures import Kind
-from datakit.augment.filters import FilterOptions, Judged, plan_filters
+from datakit.augment.failures import FATAL, Kind
+from datakit.augment.filters import FilterOptions, Filters, Judged, plan_filters
 from datakit.augment.options import DROPS_ENDING, AugmentOptions
 from datakit.augment.plan import Plan
 from datakit.augment.report import AugmentReport, Figures
@@ -29,6 +29,8 @@ from registry.sources import expand_sources
 if TYPE_CHECKING:
     from datakit.augment.run import Run
 
+_NOT_ASKED = {str(kind) for kind in (Kind.STOPPED, *FATAL)}  # ends of a run that are no fault of the row
+
 
 def write_rows(run: Run, out: str | Path, *, rejects: str | Path | None, html: Path | None) -> Outcome:
     """Write what a run made, and close its books. Raises ``UsageError`` for targets, ``OSError`` as the system gives it."""
@@ -43,9 +45,9 @@ def write_rows(run: Run, out: str | Path, *, rejects: str | Path | None, html: P
         plan_filters(run.plan.main, filter_options(run.options, run.plan), sink.scratch) as filters,
     ):
         report = AugmentReport()
-        filters.learn_against(against)
-        filters.learn_seeds(_seeds(run))
-        _account_for_seeds(run, sink, report)
+        teach(filters, run)
+        _tell_seeds(run, report)
+        _keep_books(run, sink)
         drops = Drops(sink, together, aside)
         recipes: deque[str] = deque()
         for judged in filters.judge(_rows(run, recipes)):
@@ -92,6 +94,12 @@ def filter_options(options: AugmentOptions, plan: Plan) -> FilterOptions:
     )
 
 
+def teach(filters: Filters, run: Run) -> None:
+    """Let the filters know what made rows may not repeat. Raises ``UsageError`` for files that cannot be read."""
+    filters.learn_against(expand_sources(run.options.against) if run.options.against else [])
+    filters.learn_seeds(_seeds(run))
+
+
 def _seeds(run: Run) -> Iterator[Seed]:
     for unit in run.spool.units():
         yield from (seed for seed in (unit.seed.pool or (unit.seed,)) if seed.record is not None)
@@ -105,39 +113,46 @@ def _rows(run: Run, recipes: deque[str]) -> Iterator[tuple[dict[str, Any], Made]
             yield row
 
 
-def _account_for_seeds(run: Run, sink: Sink, report: AugmentReport) -> None:
-    """Where each row that was read went, and how many were added."""
+def _tell_seeds(run: Run, report: AugmentReport) -> None:
+    """What was asked for, and of which seeds."""
+    for unit in run.spool.units():
+        if unit.recipe:
+            report.ask(unit.recipe, run.plan.n_of(unit.seed))
+        if unit.seed.record is not None:
+            report.seed(unit.seed.record)
+
+
+def _keep_books(run: Run, sink: Sink) -> None:
+    """Where each row that was read went, how many were added, and which nothing could be made of.
+
+    A long text makes several units, which stand together: its first failure stands for the row. Draws from a pool, and
+    recipes without seeds, are no rows that were read: where they fail, a row that was wanted is added and rejected.
+    """
     ledger = sink.ledger
     ledger.started = run.budget.started  # asking took longer than writing does
     for file, count in run.rows_read.items():
         ledger.read(file, count)
-    gone: Counter[str] = Counter()  # rows that nothing was made of, by why; "" are those that were rejected
-    # The units of one row stand together: a long text makes several.
-    for _, units in groupby(run.spool.units(), key=lambda unit: (unit.seed.file, unit.seed.number)):
-        made = 0
-        failed: Unit | None = None
-        for unit in units:
-            if unit.recipe:
-                report.ask(unit.recipe, run.plan.n_of(unit.seed))
-            if unit.seed.record is not None:
-                report.seed(unit.seed.record)
-            made += len(unit.rows)
-            failed = failed or (unit if unit.failed else None)
-        # The first failure stands for the row; draws from a pool are no rows at all.
-        if failed is not None and not failed.seed.pool and run.rows_read:
-            if failed.kind == Kind.STOPPED:
-                gone["not asked"] += 1
-            else:
-                gone[""] += 1
-                _reject(sink, failed)
+    of_rows = run.plan.main.seeds not in ("pool", "none")
+    gone: Counter[str] = Counter()  # rows that nothing was made of, by why
+    rejected = 0
+    for _, units in groupby(run.spool.units(), key=lambda unit: (unit.seed.file, unit.seed.number, unit.seed.draw)):
+        together = list(units)
+        made = sum(len(unit.rows) for unit in together)
+        failed = next((unit for unit in together if unit.failed), None)
+        was_read = of_rows or (failed is not None and not failed.kind)  # a row of a pool may be unreadable
+        if failed is not None and failed.kind in _NOT_ASKED:
+            gone["not asked"] += was_read
+        elif failed is not None:
+            _reject(sink, failed)
+            rejected += was_read
+            ledger.added += not was_read
         if run.plan.makes_new or failed is not None:
             ledger.added += made
         elif made:
             ledger.added += made - 1  # beyond the one that took the row's place
         else:
             gone["nothing was made"] += 1
-    rejected = gone.pop("", 0)
-    ledger.filtered.update(gone)
+    ledger.filtered.update({why: count for why, count in gone.items() if count})
     if run.plan.makes_new and run.rows_read:
         ledger.filtered["seeds"] = sum(run.rows_read.values()) - rejected - gone.total()
     sink.changes.update(run.spool.changes)

@@ -18,7 +18,7 @@ from datakit.augment.batch.pace import Pace
 from datakit.augment.batch.waves import Job, Waves
 from datakit.augment.breaker import AT_LEAST, MOST
 from datakit.augment.budget import Budget
-from datakit.augment.dispatch import Figures, Outcome
+from datakit.augment.dispatch import Figures, Outcome, refusal
 from datakit.augment.failures import AGAIN, FATAL, CallFailed, Kind
 from datakit.augment.guess import Guess
 from datakit.augment.request import Request
@@ -200,7 +200,7 @@ class Books:
         if failure.kind is Kind.REFUSED and not is_unwelcome:
             flight.refused += 1
             flight.example = str(failure)
-            self._keep(flight, self._refusal(job, failure), failure)
+            self._keep(flight, refusal(job.request, failure, self._provider, job.attempts), failure)
         elif job.number < 0:
             return  # nobody asked; whoever does so later asks anew
         elif is_again and job.attempts < self._attempts and self.stopped is None:
@@ -209,19 +209,6 @@ class Books:
         else:
             del self._wanted[job.request.key]
             self.outcomes.put(Outcome(job.request, None, failure))
-
-    def _refusal(self, job: Job, failure: CallFailed) -> Stored:
-        return Stored(
-            key=job.request.key,
-            request=job.request.spelled,
-            body=failure.body,
-            provider=self._provider,
-            model=job.request.model,
-            status=failure.status if failure.status >= 300 else 400,
-            finish=failure.code,
-            attempts=job.attempts,
-            created=time.time(),
-        )
 
     def _keep(self, flight: Flight, stored: Stored, failure: CallFailed | None) -> None:
         self._landing.add(stored.key)

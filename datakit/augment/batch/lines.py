@@ -50,7 +50,7 @@ def read_line(raw: bytes, *, zhipu: bool) -> Line | None:
     try:
         return Line(key, body, answer=read_body(body))
     except CallFailed as failure:
-        from datakit.augment.providers.openai import told_in_body
+        from datakit.augment.providers.sdk import told_in_body
 
         return Line(key, body, failure=told_in_body(failure, body, {}, zhipu=zhipu))
 

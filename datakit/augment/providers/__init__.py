@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from typing import Any, Protocol
 
 import orjson
@@ -11,14 +13,16 @@ import orjson
 from datakit.augment.answer import Answer
 from datakit.augment.failures import CallFailed, Kind
 from datakit.augment.request import Request
+from registry.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What came back for one request: the body as it came, and the headers by small names."""
+    """What came back for one request: the body as it came, the headers by small names, and the answer in the body."""
 
     body: bytes
     headers: Mapping[str, str]
+    answer: Answer
 
 
 class Provider(Protocol):
@@ -27,6 +31,19 @@ class Provider(Protocol):
     def send(self, request: Request, timeout_s: float) -> Sent:
         """Ask once. Raises ``CallFailed``."""
         ...
+
+
+@cache
+def libraries(*names: str) -> tuple[Any, ...]:
+    """The modules of these names. Raises ``UsageError`` with the install line where one is missing."""
+    try:
+        return tuple(map(import_module, names))
+    except ImportError as missing:
+        raise UsageError(
+            f"the package {missing.name} is needed to ask models",
+            where="--provider",
+            mend='pip install "tunekit[augment]"',
+        ) from None
 
 
 def wire_body(request: Request) -> dict[str, Any]:

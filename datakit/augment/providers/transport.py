@@ -17,7 +17,6 @@ import time
 import urllib.request
 from functools import cache, partial
 from typing import Any
-from urllib.parse import urlsplit
 
 CONNECT_S = 20.0  # to reach a server
 MOST_BYTES = 64 << 20  # of one answer
@@ -210,8 +209,3 @@ def _read(answer: http.client.HTTPResponse) -> bytes:
 def _proxy_for(scheme: str, host: str) -> bool:
     proxies = urllib.request.getproxies()
     return bool((proxies.get(scheme) or proxies.get("all")) and not urllib.request.proxy_bypass(host))
-
-
-def host_of(url: str) -> str:
-    """Host and port of an address, for people."""
-    return urlsplit(url).netloc.rpartition("@")[2]

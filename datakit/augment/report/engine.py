@@ -9,8 +9,8 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """``calls`` were wanted; of these ``from_store`` were answered before, ``answered`` by a server now, and ``failed``
-    by class have no answer. ``requests`` were sent, retries included. ``cost`` is None where no price is known.
+    """``calls`` were wanted, corrections included; of these ``from_store`` were answered before (or for another row at
+    the same time), ``answered`` by a server now. ``failed`` by class are those that no value came of. ``requests`` were sent, retries included. ``cost`` is None where no price is known.
 
     Tokens and cost are those paid for in this run. ``concurrency`` is the number of requests at once, at the most.
     """

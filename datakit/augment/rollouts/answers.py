@@ -36,7 +36,7 @@ def think(seed: Seed, make: Making) -> Rollout:
 
 def documents(seed: Seed, make: Making) -> Rollout:
     """n documents, one a call."""
-    first = seed.index * make.n if seed.record is None else 0
+    first = seed.draw * make.n if seed.record is None else 0
     for sample in range(make.n if make.recipe.prompt.makes == "new" else 1):
         (reply,) = yield [make.call(sample=first + sample, n=1, already=(), **values_of(seed))]
         make.emit(TextRecord(reply.value), reply)

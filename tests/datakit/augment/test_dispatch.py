@@ -12,7 +12,7 @@ from datakit.augment.breaker import Breaker
 from datakit.augment.budget import Budget, Limits
 from datakit.augment.dispatch import Dispatch, take
 from datakit.augment.failures import CallFailed, Kind
-from datakit.augment.providers import Sent
+from datakit.augment.providers import Sent, read_body
 from datakit.augment.request import Request
 from registry.errors import StoppedError
 
@@ -40,7 +40,7 @@ class Script:
             step = self.told[text].pop(0) if self.told.get(text) else None
         if isinstance(step, BaseException):
             raise step
-        return Sent(BODY, {})
+        return Sent(BODY, {}, read_body(BODY))
 
 
 class Memory:

@@ -15,6 +15,7 @@ ACTIONS: dict[str, Callable[..., Reply]] = {
     "quota": refusals.quota,
     "wrong_key": refusals.wrong_key,
     "content_filter": refusals.content_filter,
+    "tell_key": refusals.tell_key,
     "hang": breaks.hang,
     "late": breaks.late,
     "drip": breaks.drip,

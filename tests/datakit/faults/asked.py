@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ class Asked:
 
     ``times`` counts how often this question came so far, this time included; a question is the model and the messages
     before the first answer in them, so that a request to correct an answer is the same question asked again.
+    ``authorization`` is the header as it came, for servers that repeat it; nothing keeps it.
     ``chance`` is in [0, 1) and follows from the scenario's seed, the body and ``times``, whatever order requests take.
     """
 
@@ -34,6 +35,7 @@ class Asked:
     key: str = ""
     at_s: float = 0.0
     seed: int = 0
+    authorization: str = field(default="", repr=False)
 
     @property
     def model(self) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
+import orjson
+
 from tests.datakit.faults import bodies
-from tests.datakit.faults.asked import Asked, Reply, completed, refused
+from tests.datakit.faults.asked import Asked, Reply, answer, completed, refused
 from tests.datakit.faults.bodies import RetryAfter, Style
 
 
@@ -47,6 +50,15 @@ def quota(asked: Asked) -> Reply:
 def wrong_key(asked: Asked) -> Reply:
     """401: the key is not known."""
     return refused(asked, 401, bodies.error(asked.style, 401, "Incorrect API key provided."))
+
+
+def tell_key(asked: Asked, *, status: int = 400) -> Reply:
+    """The Authorization header repeated: in the message of an error, or with status 200 in a part beside the answer."""
+    if status == 200:
+        honest = answer(asked)
+        body = orjson.dumps({**orjson.loads(honest.body), "debug": {"authorization": asked.authorization}})
+        return replace(honest, data=bodies.http(200, body), body=body)
+    return refused(asked, status, bodies.error(asked.style, status, f"Not with these headers: {asked.authorization}"))
 
 
 def content_filter(asked: Asked, *, how: Literal["error", "finish"] = "error") -> Reply:

@@ -143,7 +143,8 @@ class Serving:
         self._running += 1
         self.ledger.peak_concurrency = max(self.ledger.peak_concurrency, self._running)
         connection.owed = (seen, 1)
-        action, reply = self._decide(body, style, content, seen.key, now - self._first)
+        authorization = request.headers.get("authorization", "")
+        action, reply = self._decide(body, style, content, seen.key, now - self._first, authorization)
         seen.action = action.name
         if self.scenario.quota_headers and self._gate and reply.status:
             reply = _with_headers(reply, bodies.quota_headers(self._gate.quotas(now, tokens)))
@@ -151,11 +152,11 @@ class Serving:
         self.loop.call_later(delay_s, self._deliver, connection, seen, reply)
 
     def _decide(
-        self, body: dict[str, Any], style: Style, content: bytes, key: str, at_s: float
+        self, body: dict[str, Any], style: Style, content: bytes, key: str, at_s: float, authorization: str = ""
     ) -> tuple[Action, Reply]:
         question = hashlib.blake2b(repr(_question(body)).encode("utf-8", "replace"), digest_size=16).digest()
         times = self._times[question] = self._times.get(question, 0) + 1
-        asked = Asked(body, style, content, times, key, at_s, self.scenario.seed)
+        asked = Asked(body, style, content, times, key, at_s, self.scenario.seed, authorization)
         action = self._rules.pick(asked)
         return action, ACTIONS[action.name](asked, **action.parameters)
 

@@ -198,6 +198,16 @@ def test_quota_keys_and_poison():
         assert [ask(server, text).status for text in ("poison", "poison", "fine")] == [400, 400, 200]
 
 
+def test_keys_come_back_where_the_scenario_says_so_and_are_kept_nowhere():
+    key = "sk-a-key-that-comes-back"
+    with FaultServer("tells_key") as server:
+        assert ask(server, "teapot", key=key).json["error"]["message"] == f"Not with these headers: Bearer {key}"
+        got = [ask(server, str(i), key=key) for i in range(40)]
+        assert {g.status for g in got} == {200, 500}
+        assert all(key.encode() in g.body for g in got)
+        assert key not in repr(server.stats)
+
+
 def test_length_and_unparsable_go_well_the_second_time():
     with FaultServer("length", latency_s=0.0) as server:
         assert [ask(server, PAIRS, max_tokens=n).finish for n in (100, 4000)] == ["length", "stop"]
