@@ -91,7 +91,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def from_os_error(error: OSError, doing: str) -> TunekitError:
     """An ``OSError`` as one of ours: a full disk is resumable (3), all else is a matter of the path given (2)."""
     where = str(error.filename) if error.filename else None
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StoppedError(
             f"the disk is full while {doing}",
             where=where,

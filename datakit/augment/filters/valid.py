@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -21,6 +22,14 @@ from registry.rows import Row
 
 PLACEHOLDERS, REFUSALS = "PL", "RF"  # families of codes
 _NOT_ABOUT_ROWS = ("RD007",)  # ids are given when rows are written
+# What models leave for somebody to fill in: [Your Name], <insert date here>, 【您的姓名】. Links in Markdown are none.
+BLANKS = re.compile(
+    r"\[(?:your|insert|enter|add|fill in|company|customer|recipient|sender|client|employee)\b[^\]\n]{0,40}\](?!\()"
+    r"|\[(?:name|date|address|email|phone(?: number)?|signature|placeholder)\](?!\()"
+    r"|<(?:your|insert|enter)\b[^>\n]{0,40}>"
+    r"|[\[【](?:您的|你的|请填|请输入|填写|插入|姓名|公司名|客户名|日期|地址|电话)[^\]】\n]{0,20}[\]】](?!\()",
+    re.IGNORECASE,
+)
 
 
 class Checker:
@@ -62,6 +71,10 @@ def placeholder(row: Candidate, rules: Rules) -> str | None:
     for fault, found in _found(row, PLACEHOLDERS):
         if not any(found in text for text in known):
             return f"{fault.code}: {all_codes()[fault.code].title}"
+    for part in row.new:
+        for match in BLANKS.finditer(part.text):
+            if not any(match[0] in text for text in known):
+                return "a blank for somebody to fill in"
     return None
 
 

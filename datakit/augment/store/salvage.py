@@ -100,7 +100,10 @@ class _Pages:
         """One page; less, or nothing, where the file ends before."""
         if number in self.newer:
             return self.newer[number]
-        self.handle.seek((number - 1) * self.size)
+        try:
+            self.handle.seek((number - 1) * self.size)
+        except (OSError, OverflowError, ValueError):  # a damaged number, far beyond any file
+            return b""
         return self.handle.read(self.size)
 
     def _read_wal(self, wal: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datakit.augment.filters import FilterOptions, plan_filters
+import pytest
+
+from datakit.augment.filters import FilterOptions, plan_filters, valid
 from registry.records import Message, PreferenceRecord
 from tests.datakit.augment.filters.made import (
     ANSWER,
@@ -95,3 +97,24 @@ def test_rows_of_several_shapes_may_come_together():
 
 def test_options_are_frozen():
     assert FilterOptions() == FilterOptions(near=0.8, language="auto")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Dear [Your Name Here],",
+        "Sent on <insert date here>.",
+        "签名：【您的姓名】",
+        "Regards, [Name]",
+        "[Company name] will pay.",
+    ],
+)
+def test_a_blank_that_a_model_left_is_a_placeholder(text):
+    assert valid.BLANKS.search(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["[Your profile](https://example.com)", "items[0] = 1", "[1] a source", "if a < your_b > c:", "数组[0]"]
+)
+def test_brackets_that_nobody_is_to_fill_in_are_none(text):
+    assert not valid.BLANKS.search(text)
