@@ -177,7 +177,9 @@ def command(folder: Path, url: str, count: int, *options: str) -> list[str]:
     seeds = folder / "seeds.jsonl"
     if not seeds.exists():
         rows = (
-            json.dumps({"instruction": f"How does lock number {n} of the canal {'poison the fish' if n == 7 else 'work'}?"})
+            json.dumps(
+                {"instruction": f"How does lock number {n} of the canal {'poison the fish' if n == 7 else 'work'}?"}
+            )
             for n in range(count)
         )
         seeds.write_text("\n".join(rows) + "\n")
