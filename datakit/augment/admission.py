@@ -317,6 +317,8 @@ class Lane:
 
     def _heed(self, now: float, sent_at: float, headers: Mapping[str, str]) -> None:
         """Slow down before a quota is used up, where the server tells it; what was sent since it did counts as used."""
+        if not any(f"x-ratelimit-remaining-{what}" in headers for what in ("requests", "tokens")):
+            return
         # At a steady pace as many leave the window meanwhile as come into it.
         since = sum(at > sent_at for at in self._accepted) if self.rate is None else 0
         for what, gone in (("requests", since), ("tokens", 0)):

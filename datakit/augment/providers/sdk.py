@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import orjson
 
 from datakit.augment.failures import CallFailed, Kind, error_in, failure_of_response
 from datakit.augment.providers import Sent, read_body
 from datakit.augment.providers.hiding import without_key
+from datakit.augment.providers.transport import Letter
 
 
 def ask(post: Callable[[], Any], errors: Any, key: str, timeout_s: float, *, zhipu: bool = False) -> Sent:
@@ -23,8 +26,24 @@ def ask(post: Callable[[], Any], errors: Any, key: str, timeout_s: float, *, zhi
         response = error.response
         body = without_key(response.content, key)
         raise failure_of_response(error.status_code, _headers(response), body, zhipu=zhipu) from None
-    headers = _headers(response)
-    body = without_key(response.content, key)
+    return _read(without_key(response.content, key), _headers(response), zhipu=zhipu)
+
+
+def post(letter: Letter, body: Mapping[str, Any], key: str, timeout_s: float) -> Sent:
+    """As ``ask``, without the SDK: it made the letter. Raises ``CallFailed``."""
+    try:
+        status, headers, answer = letter.send(orjson.dumps(body), timeout_s)
+    except TimeoutError:
+        raise CallFailed(Kind.TIMEOUT, f"no answer within {timeout_s:g} s") from None
+    except OSError as error:
+        raise CallFailed(Kind.CONNECTION, str(error) or type(error).__name__) from None
+    answer = without_key(answer, key)
+    if status >= 300:
+        raise failure_of_response(status, headers, answer)
+    return _read(answer, headers)
+
+
+def _read(body: bytes, headers: dict[str, str], *, zhipu: bool = False) -> Sent:
     try:
         return Sent(body, headers, read_body(body))
     except CallFailed as failure:

@@ -2,7 +2,7 @@
 
 The SDKs' own pools are shared by all threads and looked through at every request: with 512 threads on 2 cores they gave
 15 to 300 requests a second. A connection that only its own thread knows needs no pool: 460 a second, at 1.5 ms of CPU
-each, the SDK included (``benchmarks/augment.py``).
+each, the SDK included, and at a third of that without it (``benchmarks/augment.py``).
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ import ssl
 import threading
 import time
 import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any
 
 CONNECT_S = 20.0  # to reach a server
 MOST_BYTES = 64 << 20  # of one answer
 _PIECE = 1 << 16
+_OF_ONE = {b"idempotency-key"}  # headers that belong to a single request
 _OURS = {b"host", b"content-length", b"transfer-encoding", b"connection", b"accept-encoding"}
 
 
@@ -83,13 +86,8 @@ def lean_transport(library: Any) -> Any:
             if _proxy_for(str(request.url.scheme), str(request.url.host)):
                 return self._proxied(request)
             place = (request.url.scheme, request.url.host, request.url.port)
-            kept = getattr(local, "kept", None)
-            if kept is None:
-                kept = local.kept = {}
-            if place not in kept:
-                kept[place] = _Kept(*place)
             timeout = request.extensions.get("timeout", {}).get("read") or 600.0
-            return self._ask(kept[place], request, timeout)
+            return self._ask(_kept(*place), request, timeout)
 
         def _ask(self, kept: _Kept, request: Any, timeout_s: float) -> Any:
             deadline = time.monotonic() + timeout_s
@@ -103,10 +101,8 @@ def lean_transport(library: Any) -> Any:
             try:
                 _wait_until(connection, deadline)
                 headers = {k.decode(): v.decode() for k, v in request.headers.raw if k.lower() not in _OURS}
-                connection.request(request.method, request.url.raw_path.decode(), request.read(), headers)
-                connection.response_class = partial(_Response, deadline=deadline)  # type: ignore[assignment]
-                answer = connection.getresponse()
-                body = _read(answer)
+                path = request.url.raw_path.decode()
+                status, told, body = _exchange(connection, request.method, path, request.read(), headers, deadline)
             except TimeoutError as error:
                 connection.close()
                 raise library.ReadTimeout("no whole answer in time", request=request) from error
@@ -120,7 +116,7 @@ def lean_transport(library: Any) -> Any:
             except BaseException:
                 connection.close()
                 raise
-            return library.Response(answer.status, headers=answer.getheaders(), content=body)
+            return library.Response(status, headers=told, content=body)
 
         def _proxied(self, request: Any) -> Any:
             own = getattr(local, "own", None)
@@ -138,6 +134,71 @@ def lean_transport(library: Any) -> Any:
             )
 
     return Lean()
+
+
+_local = threading.local()
+
+
+def _kept(scheme: str, host: str, port: int | None) -> _Kept:
+    """This thread's connection to a server."""
+    kept = getattr(_local, "kept", None)
+    if kept is None:
+        kept = _local.kept = {}
+    if (scheme, host, port) not in kept:
+        kept[scheme, host, port] = _Kept(scheme, host, port)
+    return kept[scheme, host, port]
+
+
+def _exchange(
+    connection: http.client.HTTPConnection,
+    method: str,
+    path: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    deadline: float,
+) -> tuple[int, list[tuple[str, str]], bytes]:
+    """One request and its whole answer: status, headers, body."""
+    connection.request(method, path, body, headers)
+    connection.response_class = partial(_Response, deadline=deadline)  # type: ignore[assignment]
+    answer = connection.getresponse()
+    return answer.status, answer.getheaders(), _read(answer)
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A POST that is always the same but for its body: the address in parts, and the headers."""
+
+    scheme: str
+    host: str
+    port: int | None
+    path: str
+    headers: Mapping[str, str] = field(repr=False)  # the key is among them
+
+    def send(self, body: bytes, timeout_s: float) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers by small names, and body. Raises ``TimeoutError``, ``OSError`` and ``ConnectionError`` (which
+        an answer that is no HTTP, or too large, is told as)."""
+        kept = _kept(self.scheme, self.host, self.port)
+        deadline = time.monotonic() + timeout_s
+        try:
+            connection = kept.ready(timeout_s)
+            _wait_until(connection, deadline)
+            status, headers, answer = _exchange(connection, "POST", self.path, body, self.headers, deadline)
+        except (http.client.HTTPException, TooLarge) as error:
+            kept.connection.close()
+            raise ConnectionError(str(error) or type(error).__name__) from error
+        except BaseException:
+            kept.connection.close()
+            raise
+        return status, {name.lower(): value for name, value in headers}, answer
+
+
+def letter_like(request: Any) -> Letter | None:
+    """The letter for requests like this one, which an SDK made; None where a proxy stands in between."""
+    url = request.url
+    if _proxy_for(str(url.scheme), str(url.host)):
+        return None
+    headers = {k.decode(): v.decode() for k, v in request.headers.raw if k.lower() not in _OURS | _OF_ONE}
+    return Letter(url.scheme, url.host, url.port, url.raw_path.decode(), headers)
 
 
 def _wait_until(connection: http.client.HTTPConnection, deadline: float) -> None:
