@@ -21,6 +21,7 @@ ROLES = ("system", "user", "assistant")
 TURN_FIELDS = ("role", "content")
 _MARK = re.compile(r"\s*<!--\s*([A-Za-z]+)\s*-->\s*")
 _QUOTED = re.compile(r"'([^']*)'(?! object)")  # jinja2: 'x' is undefined; 'dict object' has no attribute 'y'
+MOST_CHARACTERS = 4_000_000  # of one message: more than any model reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ def render_part(template: Template, values: Mapping[str, Any], known: Known) -> 
     from jinja2 import TemplateError
 
     try:
-        return template.render(values).strip()
+        text = template.render(values).strip()
     except (
         *(TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError),
         NotImplementedError,
@@ -115,6 +116,13 @@ def render_part(template: Template, values: Mapping[str, Any], known: Known) -> 
         line = _line_in(where, error.__traceback__)
         what, mend = _told(error, known)
         raise UsageError(what, where=f"{where}, line {line}" if line else where, mend=mend) from None
+    if len(text) > MOST_CHARACTERS:
+        raise UsageError(
+            f"a prompt of {len(text):,} characters",
+            where=str(template.filename),
+            mend=f"At most {MOST_CHARACTERS:,} are sent.",
+        )
+    return text
 
 
 @cache

@@ -26,8 +26,9 @@ class _State:
 
 def run_app(app: Callable[[], Any], program: str) -> NoReturn:
     """Run a Typer app and leave the process with the exit code of the design (section 5)."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup has it ignored
+            signal.signal(number, _interrupt)
     if "--debug" in sys.argv:
         sys.argv.remove("--debug")
         _State.debug = True

@@ -89,11 +89,11 @@ def accounts_of(provider: str, base_urls: Sequence[str] = ()) -> Accounts:
 
 def _address(url: str) -> str:
     """An address in one spelling: small letters in front, no slash at the end."""
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        port = -1
+        parts, port = urlsplit(""), -1
     if parts.scheme.lower() not in ("http", "https") or not parts.hostname or port == -1:
         raise UsageError(
             f'"{_without_user(url)}" is no address of a server',
@@ -143,4 +143,9 @@ def _dot_env() -> Mapping[str, str | None]:
             where=DOT_ENV,
             mend='pip install "tunekit[augment]"',
         ) from None
-    return dotenv_values(path, interpolate=False)
+    try:
+        return dotenv_values(path, interpolate=False)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"cannot be read: {error}", where=DOT_ENV, mend="Write it as UTF-8, NAME=VALUE a line."
+        ) from None

@@ -66,6 +66,12 @@ class AugmentOptions:
     strict: bool = False
 
     def __post_init__(self) -> None:
+        for where, text in (
+            ("--model", self.model),
+            *((f"--set {name}", value) for name, value in self.values.items()),
+        ):
+            if not str(text).isprintable() and any("\ud800" <= letter <= "\udfff" for letter in str(text)):
+                raise UsageError("it is not UTF-8", where=where.encode("utf-8", "replace").decode())
         if not self.model:
             raise UsageError("no model is named", where="--model")
         if self.language not in (AUTO, "en", "zh") and not self.recipe.endswith(".md"):

@@ -34,7 +34,7 @@ from datakit.augment.writing import check_targets, filter_options, write_rows
 from datakit.outcome import Outcome
 from datakit.values import encode_row
 from datakit.write import STDOUT, raw_text
-from registry.errors import Interrupted, RowFault, StoppedError, TunekitError, UsageError
+from registry.errors import DataError, Interrupted, RowFault, StoppedError, TunekitError, UsageError
 from registry.remote import is_remote
 from registry.rows import BadRow, Row
 
@@ -61,6 +61,7 @@ class Run:
     rows_read: Counter[str] = field(default_factory=Counter)
     made: int = 0
     failed: Counter[str] = field(default_factory=Counter)  # seeds, by why
+    example: str = ""  # of a failure: the first one
     _data: dict[int, Row] = field(default_factory=dict)  # rows behind the seeds on their way
 
     def __post_init__(self) -> None:
@@ -203,6 +204,7 @@ class Run:
             self.spool.add(Unit(done.seed, tuple(rows), recipe=recipe))
             return
         self.failed[str(failure.kind)] += 1
+        self.example = self.example or str(failure)
         self.spool.add(failed_unit(done.seed, failure, rows, raw_text(data) if data is not None else "", recipe))
 
 
@@ -224,9 +226,9 @@ def augment_rows(
     """
     with ExitStack() as stack:
         run = open_run(src, out, options, stack, quiet=quiet)
-        check_targets(options, run.plan, out, rejects=rejects, html=html)
+        check_targets(options, run.plan, run.store.path, out, rejects=rejects, html=html)
         run.ask()
-        raise_fatal(run)
+        raise_fatal(run, out)
         outcome = write_rows(run, out, rejects=rejects, html=html)
     return replace(outcome, exit_code=_exit_code(run, outcome))
 
@@ -268,22 +270,37 @@ def store_path(out: str | Path | None, options: AugmentOptions) -> Path:
     return Path(f"{out}{STORE_ENDING}")
 
 
-def raise_fatal(run: Run) -> None:
-    """A wrong key ends the run without an output; what was answered is in the store."""
+def raise_fatal(run: Run, out: str | Path | None = None) -> None:
+    """A wrong key ends the run without an output; what was answered is in the store. So does a run that made nothing,
+    as what an earlier one wrote to ``out`` is worth more."""
     why = run.conductor.stopped
     if why is not None and why.kind is Kind.KEY:
         kept = run.conductor.dispatch.figures.answered if run.conductor.dispatch is not None else 0
         raise UsageError(
             f"the server does not take the key ({why.code}): {why.reason}",
             where=f"--provider {run.accounts.provider}",
-            mend=f"Mend it and run the same command again; {kept:,} answers are kept in {run.store.path}.",
+            mend="Mend it (see docs/augment.md for the names in the environment) and run the same command again"
+            + (f"; {kept:,} answers are kept in {run.store.path}." if kept else "."),
         )
     dispatch = run.conductor.dispatch
     error = dispatch.store_error if dispatch is not None else None
     if isinstance(error, TunekitError) and not run.made:
         raise error
-    if why is not None and not run.made:  # what an earlier run wrote is worth more than nothing
-        raise StoppedError(f"no row was made: {why.reason}", where="augment", mend=f"{AGAIN} Nothing was written.")
+    if run.made:
+        return
+    if why is not None or run.num_left:
+        reason = why.reason if why is not None else run.example
+        mend = run.going_on if why is not None and why.code == "budget" else AGAIN
+        again = " What was refused for good is only asked for again with --retry-refused." if _is_breaker(why) else ""
+        raise StoppedError(f"no row was made: {reason}", where="augment", mend=f"{mend}{again} Nothing was written.")
+    if run.failed and out is not None and Path(out).is_file() and Path(out).stat().st_size:
+        raise DataError(
+            f"no row was made: {run.example}", where="augment", mend=f"{out} is left as it was; nothing was written."
+        )
+
+
+def _is_breaker(why: CallFailed | None) -> bool:
+    return why is not None and why.code == "breaker"
 
 
 def _exit_code(run: Run, outcome: Outcome) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,16 +12,18 @@ import orjson
 
 from datakit.augment.failures import FATAL, Kind
 from datakit.augment.filters import FilterOptions, Filters, Judged, plan_filters
+from datakit.augment.filters.others import read_others
 from datakit.augment.options import DROPS_ENDING, AugmentOptions
 from datakit.augment.plan import Plan
 from datakit.augment.report import AugmentReport, Figures
 from datakit.augment.rollout import Made, Seed
 from datakit.augment.spool import Unit
 from datakit.outcome import Outcome
-from datakit.targets import check_target, target_of
+from datakit.targets import REJECTS_ENDING, check_target, same_file, target_of
 from datakit.together import Together
 from datakit.values import encode_row
 from datakit.write import STDOUT, Sink, open_sink, raw_text
+from registry.errors import UsageError
 from registry.manifest import build_manifest, manifest_path
 from registry.rows import BadRow, Row
 from registry.sources import expand_sources
@@ -66,7 +68,7 @@ def write_rows(run: Run, out: str | Path, *, rejects: str | Path | None, html: P
 
 
 def check_targets(
-    options: AugmentOptions, plan: Plan, out: str | Path, *, rejects: str | Path | None, html: Path | None
+    options: AugmentOptions, plan: Plan, store: Path, out: str | Path, *, rejects: str | Path | None, html: Path | None
 ) -> None:
     """See that what a run is going to write can be written, before it pays for it. Raises ``UsageError``."""
     files = [*plan.files, *(expand_sources(options.against) if options.against else [])]
@@ -76,6 +78,22 @@ def check_targets(
         check_target(rejects, files, endings=(".jsonl",))
     if html is not None:
         check_target(html, files, endings=(".html", ".htm"))
+    _check_store(
+        store, [out, f"{out}.manifest.json", f"{out}{DROPS_ENDING}", f"{out}{REJECTS_ENDING}", rejects, html, *files]
+    )
+    if options.against:
+        next(iter(read_others(expand_sources(options.against))), None)  # a file of no known format is told now
+
+
+def _check_store(store: Path, others: Iterable[str | Path | None]) -> None:
+    """Raise ``UsageError`` where the store of answers is a file that the run writes or reads."""
+    for other in others:
+        if other is not None and same_file(str(store), str(other)):
+            raise UsageError(
+                "the store of answers and another file of this run cannot be the same",
+                where=f"--store {store}",
+                mend="Name another file for one of them.",
+            )
 
 
 def filter_options(options: AugmentOptions, plan: Plan) -> FilterOptions:

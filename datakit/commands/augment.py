@@ -44,7 +44,9 @@ def augment(
     ] = None,
     n: Annotated[
         int | None,
-        typer.Option("--n", min=1, help="Rows to make of each. [default: the recipe's]", rich_help_panel=_ASK),
+        typer.Option(
+            "--n", min=1, max=100_000, help="Rows to make of each. [default: the recipe's]", rich_help_panel=_ASK
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -70,7 +72,8 @@ def augment(
     ] = None,
     top_p: Annotated[float | None, typer.Option("--top-p", min=0.0, max=1.0, rich_help_panel=_ASK)] = None,
     max_tokens: Annotated[
-        int | None, typer.Option("--max-tokens", min=1, help="Room for one answer.", rich_help_panel=_ASK)
+        int | None,
+        typer.Option("--max-tokens", min=1, max=10_000_000, help="Room for one answer.", rich_help_panel=_ASK),
     ] = None,
     structured: Annotated[
         str,
@@ -81,17 +84,24 @@ def augment(
         ),
     ] = "auto",
     chunk_tokens: Annotated[
-        int, typer.Option("--chunk-tokens", min=1, help="Length of the pieces of documents.", rich_help_panel=_ASK)
+        int,
+        typer.Option(
+            "--chunk-tokens", min=1, max=10_000_000, help="Length of the pieces of documents.", rich_help_panel=_ASK
+        ),
     ] = 1024,
     chunk_overlap: Annotated[
-        int, typer.Option("--chunk-overlap", min=0, help="Tokens that two pieces share.", rich_help_panel=_ASK)
+        int,
+        typer.Option(
+            "--chunk-overlap", min=0, max=10_000_000, help="Tokens that two pieces share.", rich_help_panel=_ASK
+        ),
     ] = 128,
     tokenizer: Annotated[
         Path | None,
         typer.Option("--tokenizer", help="Folder that counts these tokens. [default: words]", rich_help_panel=_ASK),
     ] = None,
     seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Another seed draws other pools.", rich_help_panel=_ASK)
+        int,
+        typer.Option("--seed", min=0, max=(1 << 63) - 1, help="Another seed draws other pools.", rich_help_panel=_ASK),
     ] = 42,
     workers: Annotated[
         int, typer.Option("--workers", min=1, max=4096, help="Calls at once, at the most.", rich_help_panel=_PACE)
@@ -103,12 +113,12 @@ def augment(
         float | None, typer.Option("--tpm", min=1, help="Tokens a minute, for each key.", rich_help_panel=_PACE)
     ] = None,
     timeout: Annotated[
-        float, typer.Option("--timeout", min=0.1, help="Seconds for one answer.", rich_help_panel=_PACE)
+        float, typer.Option("--timeout", min=0.1, max=86_400, help="Seconds for one answer.", rich_help_panel=_PACE)
     ] = 300.0,
     attempts: Annotated[
         int,
         typer.Option(
-            "--attempts", min=1, help="For one call; waiting for a rate limit is none.", rich_help_panel=_PACE
+            "--attempts", min=1, max=1000, help="For one call; waiting for a rate limit is none.", rich_help_panel=_PACE
         ),
     ] = 6,
     batch: Annotated[
@@ -134,8 +144,12 @@ def augment(
             rich_help_panel=_BUDGET,
         ),
     ] = None,
-    budget_requests: Annotated[int | None, typer.Option("--budget-requests", min=1, rich_help_panel=_BUDGET)] = None,
-    budget_tokens: Annotated[int | None, typer.Option("--budget-tokens", min=1, rich_help_panel=_BUDGET)] = None,
+    budget_requests: Annotated[
+        int | None, typer.Option("--budget-requests", min=1, max=1 << 62, rich_help_panel=_BUDGET)
+    ] = None,
+    budget_tokens: Annotated[
+        int | None, typer.Option("--budget-tokens", min=1, max=1 << 62, rich_help_panel=_BUDGET)
+    ] = None,
     budget_cost: Annotated[
         float | None,
         typer.Option("--budget-cost", min=0.0, help="In the currency of the prices.", rich_help_panel=_BUDGET),

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from datakit.augment.accounts import accounts_of
+from datakit.augment.options import AugmentOptions
+from datakit.augment.run import augment_rows
+from registry.errors import StoppedError, UsageError
 from tests.conftest import run_python
 from tests.console import Ran
 from tests.datakit.augment.conftest import folder
@@ -219,3 +223,29 @@ def test_help_names_the_options_by_what_they_are_for_and_loads_nothing_heavy():
     assert done.stdout.strip().endswith("LOADED []"), done.stdout[-300:] + done.stderr
     for name in ("--recipe", "--budget-requests", "--dry-run", "--sample", "--store", "--judge", "--batch"):
         assert name in done.stdout
+
+
+@pytest.mark.parametrize("ending", ["", ".manifest.json", ".rejects.jsonl", ".drops.jsonl"])
+def test_the_store_cannot_be_a_file_that_the_run_writes(tmp_path, ending):
+    (tmp_path / "s.jsonl").write_text('{"instruction": "a", "output": "b"}\n')
+    out = tmp_path / "o.jsonl"
+    options = AugmentOptions("expand", "m", store=tmp_path / f"o.jsonl{ending}")
+    with pytest.raises(UsageError, match="cannot be the same"):
+        augment_rows([tmp_path / "s.jsonl"], out, options)
+
+
+def test_a_run_that_makes_nothing_leaves_the_earlier_output_as_it_was(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+    (tmp_path / "s.jsonl").write_text('{"instruction": "a", "output": "b"}\n')
+    out = tmp_path / "o.jsonl"
+    out.write_text("earlier\n")
+    options = AugmentOptions("expand", "m", base_urls=("http://127.0.0.1:9/v1",), attempts=1)
+    with pytest.raises(StoppedError, match=r"127\.0\.0\.1:9"):
+        augment_rows([tmp_path / "s.jsonl"], out, options)
+    assert out.read_text() == "earlier\n"
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "ftp://a/v1", "http://a:b/v1"])
+def test_what_is_no_address_is_told(url):
+    with pytest.raises(UsageError, match="no address"):
+        accounts_of("openai", [url])

@@ -48,7 +48,11 @@ class _Kept:
             self.connection.close()
         if self.connection.sock is None:
             self.connection.timeout = min(CONNECT_S, timeout_s)
-            self.connection.connect()
+            try:
+                self.connection.connect()
+            except BaseException:
+                self.connection.close()  # half open it would pass for one that lies idle
+                raise
             assert self.connection.sock is not None  # as connect() came back
             self.connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return self.connection
@@ -174,6 +178,11 @@ class Letter:
     path: str
     headers: Mapping[str, str] = field(repr=False)  # the key is among them
 
+    @property
+    def place(self) -> str:
+        """Host and port, for people."""
+        return f"{self.host}:{self.port}" if self.port else self.host
+
     def send(self, body: bytes, timeout_s: float) -> tuple[int, dict[str, str], bytes]:
         """Status, headers by small names, and body. Raises ``TimeoutError``, ``OSError`` and ``ConnectionError`` (which
         an answer that is no HTTP, or too large, is told as)."""
@@ -185,7 +194,15 @@ class Letter:
             status, headers, answer = _exchange(connection, "POST", self.path, body, self.headers, deadline)
         except (http.client.HTTPException, TooLarge) as error:
             kept.connection.close()
-            raise ConnectionError(str(error) or type(error).__name__) from error
+            raise ConnectionError(
+                f"{self.place}: {error}" if str(error) else f"{self.place}: {type(error).__name__}"
+            ) from error
+        except TimeoutError:
+            kept.connection.close()
+            raise
+        except OSError as error:
+            kept.connection.close()
+            raise ConnectionError(f"{self.place}: {error}") from error
         except BaseException:
             kept.connection.close()
             raise
