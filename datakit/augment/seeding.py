@@ -108,7 +108,10 @@ def seeds_of_rows(
         except UnicodeEncodeError:
             yield Unreadable(row, "", _HALF)
         else:
-            yield row, record
+            if isinstance(record, ChatRecord) and not any(message.content.strip() for message in record.messages):
+                yield Unreadable(row, "", "no turn has any text, so there is nothing to ask about")
+            else:
+                yield row, record
 
 
 @dataclass(frozen=True)

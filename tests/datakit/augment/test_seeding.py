@@ -10,6 +10,7 @@ from datakit.augment.answer import Answer
 from datakit.augment.rollout import Call, Made, Reply, Seed
 from datakit.augment.seeding import Shape, Unreadable, layout_of_seeds, record_of, seeds_of_rows
 from registry.errors import RowFault, UsageError
+from registry.formats import LAYOUTS
 from registry.records import ChatRecord, Message, PreferenceRecord, Record, TextRecord
 from registry.rows import BadRow, Row
 from tests.conftest import chat
@@ -253,3 +254,10 @@ def test_a_pool_is_told_by_all_its_rows_and_no_seed_by_none():
 def test_an_origin_that_a_seed_has_is_not_passed_on_as_the_rows_own():
     data = {**ALPACA, "_origin": {"seed_row": 3}}
     assert "_origin" not in made_row(data, chat("Q?", "New.", system="S."))
+
+
+def test_a_row_without_any_text_is_nothing_to_ask_about():
+    rows = iter([Row("f", 1, {"instruction": " ", "output": ""}), Row("f", 2, {"instruction": "a", "output": ""})])
+    found = list(seeds_of_rows(rows, LAYOUTS["alpaca"]))
+    assert isinstance(found[0], Unreadable)
+    assert not isinstance(found[1], Unreadable)
