@@ -84,6 +84,7 @@ def test_what_was_refused_or_given_up_costs_nothing_more_unless_it_is_asked_agai
         run(server.url)
         assert (ahead(server.url).calls, ahead(server.url).known) == (4, 4)
         assert ahead(server.url, retry_refused=True).known == 3
+    Path("more.jsonl").unlink()  # which a run that makes nothing would leave alone
     with FaultServer("unparsable_always", latency_s=0.0) as server:
         run(server.url, recipe="expand", n=1)
         found = ahead(server.url, recipe="expand", n=1)
