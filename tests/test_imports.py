@@ -13,7 +13,7 @@ PACKAGES = ("registry", "datakit", "prompts", "trainkit")
 # package -> which of our packages it may import, and which heavy libraries it may never name
 ARROWS = {
     "registry": (set(), {"torch", "transformers", "peft"}),
-    "prompts": ({"registry"}, {"torch", "transformers", "peft"}),
+    "prompts": (set(), {"torch", "transformers", "peft"}),
     "datakit": ({"registry", "prompts"}, {"torch", "transformers", "peft"}),
     "trainkit": ({"registry"}, set()),
 }

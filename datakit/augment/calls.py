@@ -10,7 +10,7 @@ from datakit.augment.failures import FOR_GOOD, CallFailed
 from datakit.augment.rollout import Call, Making, Reply, Seed
 
 if TYPE_CHECKING:
-    from prompts.recipe import Prompt
+    from datakit.recipes.recipe import Prompt
 
 SPARE_CALLS = 2  # beyond those that are needed if each gives what it was asked for
 CALLS_OF_A_SEED = 10_000  # sample numbers that one draw has for itself

@@ -19,7 +19,7 @@ from datakit.augment.rollout import Making, Rollout, Seed
 from datakit.augment.rollouts import rollout_for
 from datakit.augment.seeding import Shape, Unreadable, layout_of_seeds, seeds_of_rows
 from datakit.layout import AUTO, ColumnWatch, describe_format, peek
-from prompts.recipe import Prompt, Recipe, languages_of, load_recipe
+from datakit.recipes.recipe import Prompt, Recipe, languages_of, load_recipe
 from registry.datasets import Layout
 from registry.errors import UsageError
 from registry.records import ChatRecord, Record, TextRecord

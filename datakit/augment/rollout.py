@@ -19,7 +19,7 @@ from datakit.augment.answer import Answer
 from registry.records import Record
 
 if TYPE_CHECKING:
-    from prompts.recipe import Prompt, Recipe
+    from datakit.recipes.recipe import Prompt, Recipe
 
 
 @dataclass(frozen=True, slots=True)

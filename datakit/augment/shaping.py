@@ -14,7 +14,7 @@ from datakit.augment.failures import CallFailed, unwelcome_parameter
 from datakit.augment.request import KEY_BYTES, Request
 
 if TYPE_CHECKING:
-    from prompts.recipe import Prompt
+    from datakit.recipes.recipe import Prompt
 
 Messages = tuple[tuple[str, str], ...]
 STRUCTURED = ("auto", "json_schema", "json_object", "off")

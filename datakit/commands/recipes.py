@@ -12,7 +12,7 @@ from registry.command import print_json, set_up_logging
 from registry.errors import UsageError
 
 if TYPE_CHECKING:
-    from prompts.recipe import Prompt, Recipe
+    from datakit.recipes.recipe import Prompt, Recipe
 
 TABLE_WIDTH = 160
 _TAKES = {
@@ -46,8 +46,8 @@ def recipes(
 ) -> None:
     """List the recipes of augment, or show one: what it takes and makes, its inputs, and its prompt with an example seed."""
     set_up_logging(quiet)
+    from datakit.recipes.recipe import languages_of, load_recipe, recipe_names
     from datakit.summary import say, visible
-    from prompts.recipe import languages_of, load_recipe, recipe_names
 
     if name is None:
         there = {one: languages_of(one) for one in recipe_names()}
@@ -120,7 +120,7 @@ def _count(prompt: Prompt) -> str:
 
 
 def _messages(prompt: Prompt) -> tuple[tuple[str, str], ...]:
-    from prompts.example import example_values
+    from datakit.recipes.example import example_values
 
     return prompt.render(example_values(prompt))
 

@@ -79,7 +79,7 @@ def is_secret(name: str) -> bool:
 
 def check_recipe(name: str) -> None:
     """Raise ``UsageError`` where ``name`` is neither a shipped recipe nor a .md file."""
-    from prompts.recipe import recipe_names
+    from datakit.recipes.recipe import recipe_names
 
     if not name.endswith(".md") and name not in recipe_names():
         known = recipe_names()

@@ -145,7 +145,7 @@ def _entry(one: Thing) -> bytes | None:
 
 def _recipe(one: Thing) -> str | None:
     """The hash of all prompts of a shipped recipe; None where there is none of that name."""
-    from prompts.recipe import ENDING, FOLDER
+    from datakit.recipes.recipe import ENDING, FOLDER
 
     files = sorted((FOLDER / one.path).glob(f"*{ENDING}"))
     whole = hashlib.sha256()

@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from datakit.commands.recipes import recipes as command
-from prompts.recipe import load_recipe, recipe_names
+from datakit.recipes.recipe import load_recipe, recipe_names
 from registry.command import run_app
 from tests.console import console
 

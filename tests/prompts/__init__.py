@@ -1,1 +1,1 @@
-"""Tests of datakit, one file for each of its modules."""
+"""Tests of the shipped recipe files."""

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from jinja2 import Environment, meta
 
-from prompts.example import example_values
-from prompts.recipe import FOLDER, LISTS, Prompt, languages_of, load_prompt, load_recipe, recipe_names
+from datakit.recipes.example import example_values
+from datakit.recipes.recipe import FOLDER, LISTS, Prompt, languages_of, load_prompt, load_recipe, recipe_names
 
 FILES = sorted(FOLDER.glob("*/*.md"))
 EXAMPLES: dict[str, Any] = {  # what the example in a prompt must hold, by output

@@ -12,7 +12,7 @@ from datakit.augment.rollouts import answers, evolve, judge, persona, preference
 from registry.errors import UsageError
 
 if TYPE_CHECKING:
-    from prompts.recipe import Prompt, Recipe
+    from datakit.recipes.recipe import Prompt, Recipe
 
 MakeRows = Callable[[Seed, Making], Rollout]
 
@@ -52,7 +52,7 @@ def rollout_for(recipe: Recipe) -> MakeRows:
 
 
 def _is_shipped(prompt: Prompt) -> bool:
-    from prompts.recipe import FOLDER
+    from datakit.recipes.recipe import FOLDER
 
     return Path(prompt.path).parent.parent == FOLDER
 

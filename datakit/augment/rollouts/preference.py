@@ -13,7 +13,7 @@ from registry.errors import UsageError, did_you_mean
 from registry.records import ChatRecord, Message, PreferenceRecord
 
 if TYPE_CHECKING:
-    from prompts.recipe import Prompt
+    from datakit.recipes.recipe import Prompt
 
 MODES = ("worse", "judged")
 

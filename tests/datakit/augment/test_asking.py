@@ -13,7 +13,7 @@ from datakit.augment.failures import CallFailed, Kind
 from datakit.augment.request import Request
 from datakit.augment.rollout import Call, Reply
 from datakit.augment.shaping import Shaping
-from prompts.recipe import load_recipe
+from datakit.recipes.recipe import load_recipe
 
 PROMPT = load_recipe("paraphrase", "en").prompt
 SEED = {

@@ -20,7 +20,7 @@ from datakit.augment.request import Request
 from datakit.augment.rollout import Call, Making, Reply, Rollout, Seed
 from datakit.augment.shaping import Shaping
 from datakit.augment.store import AnswerStore
-from prompts.recipe import load_recipe
+from datakit.recipes.recipe import load_recipe
 from tests.conftest import chat
 from tests.datakit.augment.store.made import put_all
 

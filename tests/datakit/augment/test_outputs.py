@@ -24,7 +24,7 @@ from datakit.augment.outputs import (
     Verdict,
     corrective,
 )
-from prompts.front_matter import OUTPUTS as NAMES
+from datakit.recipes.front_matter import OUTPUTS as NAMES
 
 
 def read(output: str, text: str, *, finish: str = "stop", expects: int | None = None, thoughts: str = "") -> Any:

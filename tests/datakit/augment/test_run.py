@@ -15,7 +15,7 @@ import pytest
 from datakit.augment.budget import Limits
 from datakit.augment.store import AnswerStore
 from datakit.outcome import Outcome
-from prompts.recipe import load_recipe
+from datakit.recipes.recipe import load_recipe
 from registry.errors import UsageError
 from tests.datakit.augment.runs import KEY, read, rejects, run, seeds, write
 from tests.datakit.faults.server import FaultServer, key_hash

@@ -9,7 +9,7 @@ import pytest
 from datakit.augment.failures import CallFailed, Kind
 from datakit.augment.outputs import OUTPUTS
 from datakit.augment.shaping import Shaping, refused_parameter
-from prompts.recipe import Prompt, load_recipe
+from datakit.recipes.recipe import Prompt, load_recipe
 
 MESSAGES = (("user", "Hi?"),)
 SCHEMA = OUTPUTS["texts"].schema

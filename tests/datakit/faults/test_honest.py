@@ -8,8 +8,8 @@ import pytest
 
 from datakit.augment.answer import Answer
 from datakit.augment.outputs import OUTPUTS
-from prompts.example import example_values
-from prompts.recipe import languages_of, load_recipe, recipe_names
+from datakit.recipes.example import example_values
+from datakit.recipes.recipe import languages_of, load_recipe, recipe_names
 from tests.datakit.faults.asked import Asked, answer
 from tests.datakit.faults.wanted import DEFAULT_ITEMS, language_of, numbers_of, wanted
 

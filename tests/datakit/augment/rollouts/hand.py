@@ -13,7 +13,7 @@ from datakit.augment.answer import Answer
 from datakit.augment.failures import CallFailed
 from datakit.augment.outputs import OUTPUTS
 from datakit.augment.rollout import Call, Making, Reply, Rollout, Seed
-from prompts.recipe import Recipe, load_recipe
+from datakit.recipes.recipe import Recipe, load_recipe
 from registry.records import ChatRecord, Message, Record
 
 Say = str | CallFailed | dict[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from datakit.augment.rollouts import ROLLOUTS, answers
-from prompts.recipe import Recipe, load_recipe
+from datakit.recipes.recipe import Recipe, load_recipe
 from registry.records import ChatRecord, Message, TextRecord
 from tests.datakit.augment.rollouts.hand import chat, drive, making, seed_of, texts
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 from datakit.augment.failures import CallFailed, Kind
 from datakit.augment.rollouts import ROLLOUTS
-from prompts.recipe import load_recipe
+from datakit.recipes.recipe import load_recipe
 from tests.datakit.augment.rollouts.hand import drive, making, pairs, seed_of
 
 TOPICS = load_recipe("persona").prompt.data["topics"]

@@ -20,7 +20,7 @@ from datakit.augment.rollouts import (
     tasks,
     translate,
 )
-from prompts.recipe import Prompt, Recipe, languages_of, load_recipe, recipe_names
+from datakit.recipes.recipe import Prompt, Recipe, languages_of, load_recipe, recipe_names
 from registry.errors import UsageError
 
 

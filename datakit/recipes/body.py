@@ -10,7 +10,7 @@ from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from prompts.front_matter import told_by_line
+from datakit.recipes.front_matter import told_by_line
 from registry.errors import Faults, UsageError, did_you_mean
 
 if TYPE_CHECKING:  # jinja2 is loaded only where a recipe is

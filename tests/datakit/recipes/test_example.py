@@ -1,7 +1,7 @@
 """The values that prompts are shown with."""
 
-from prompts.example import example_values
-from prompts.recipe import load_prompt, load_recipe
+from datakit.recipes.example import example_values
+from datakit.recipes.recipe import load_prompt, load_recipe
 
 
 def test_there_is_an_example_of_each_kind_of_seed_in_the_language_of_the_prompt():

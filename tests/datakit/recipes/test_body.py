@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prompts.recipe import load_recipe
+from datakit.recipes.recipe import load_recipe
 from registry.errors import Faults, UsageError
 
 SEED = {"system": "", "turns": [{"role": "user", "content": "q"}], "question": "q", "answer": "", "is_single": False}

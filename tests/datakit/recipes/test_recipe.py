@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from prompts.recipe import languages_of, load_prompt, load_recipe, recipe_names
+from datakit.recipes.recipe import languages_of, load_prompt, load_recipe, recipe_names
 from registry.errors import UsageError
 
 SEED = {

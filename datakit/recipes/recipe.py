@@ -14,8 +14,9 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prompts.body import Known, Part, compile_part, parts_of, render_part
-from prompts.front_matter import LISTS, MAKES, OUTPUTS, SEEDS, Head, read_head, split_file
+import prompts
+from datakit.recipes.body import Known, Part, compile_part, parts_of, render_part
+from datakit.recipes.front_matter import LISTS, MAKES, OUTPUTS, SEEDS, Head, read_head, split_file
 from registry.errors import Faults, UsageError, did_you_mean, from_os_error, nearest
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LISTS", "MAKES", "OUTPUTS", "SEEDS", "Prompt", "Recipe", "languages_of", "load_recipe", "recipe_names"]
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(prompts.__file__).parent
 ENDING = ".md"
 DIGEST_BYTES = 16
 # What a seed is to a body, by ``seeds``.

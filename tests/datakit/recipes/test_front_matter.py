@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from prompts.recipe import load_recipe
+from datakit.recipes.recipe import load_recipe
 from registry.errors import Faults, UsageError
-from tests.prompts.conftest import HEAD
+from tests.datakit.recipes.conftest import HEAD
 
 
 def faults_of(path) -> tuple[str, ...]:

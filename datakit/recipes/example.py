@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from prompts.recipe import Prompt
+from datakit.recipes.recipe import Prompt
 
 # language -> (system, question, answer) of conversations; other languages are shown with the English ones.
 _CHATS: dict[str, tuple[tuple[str, str, str], ...]] = {

@@ -23,7 +23,7 @@ KEYS = (
     *("sampling", "ways", "topics"),
 )
 REQUIRED = ("name", "version", "output")
-# Values that the run gives to bodies, so that no input may be called so; ``prompts.recipe`` tells which body gets which.
+# Values that the run gives to bodies, so that no input may be called so; ``datakit.recipes.recipe`` tells which body gets which.
 GIVEN = ("n", "already", "seed", "pool", "way", "ways", "topic", "topics", "texts", "answer_a", "answer_b")
 PER_CALL = 5  # rows asked for in one call where the file does not say
 SAMPLING = (
@@ -37,7 +37,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The keys of one recipe file with defaults filled in; what they mean is told at ``prompts.recipe.Prompt``."""
+    """The keys of one recipe file with defaults filled in; what they mean is told at ``datakit.recipes.recipe.Prompt``."""
 
     name: str
     version: int

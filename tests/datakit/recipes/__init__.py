@@ -1,0 +1,1 @@
+"""Tests of datakit, one file for each of its modules."""
