@@ -113,7 +113,7 @@ class Encoder:
                 found.append(
                     turns
                     if isinstance(turns, RowFault)
-                    else [EncodedTurn(joined(turn.source), joined(turn.target)) for turn in turns]
+                    else [EncodedTurn(joined(turn.asked), joined(turn.target), turn.weight) for turn in turns]
                 )
             except KeyError:
                 found.append(HALF)
@@ -159,10 +159,11 @@ class Encoder:
 
 @dataclass(frozen=True, slots=True)
 class EncodedTurn:
-    """A turn's ids, uncut."""
+    """A turn's ids, uncut, and what its answer counts in the loss."""
 
     source: list[int]
     target: list[int]
+    weight: float = 1.0
 
 
 @dataclass(slots=True)
@@ -205,7 +206,9 @@ def _or_fault(walk: Walk, record: Record, renderer: Renderer) -> Sequence[Turn] 
 def _distinct(walked: Sequence[Sequence[Turn] | RowFault]) -> dict[Slot, None]:
     """The slots of many turns, each once: literals repeat in every row."""
     whole = (turn for turns in walked if turns.__class__ is not RowFault for turn in turns)  # type: ignore[union-attr]
-    return dict.fromkeys(chain.from_iterable(side for turn in whole for side in (turn.source, turn.target)))
+    return dict.fromkeys(
+        chain.from_iterable(side for turn in whole for side in (turn.source, turn.thought, turn.target))
+    )
 
 
 def count_texts(texts: Sequence[str], tokenizer: TextEncoder) -> dict[Slot, int]:
@@ -239,7 +242,7 @@ def _turn_lengths(walked: Sequence[Sequence[Turn] | RowFault], counts: dict[Slot
             if isinstance(turns, RowFault):
                 fault = turns
             else:
-                sides = [sum(map(count, side)) for turn in turns for side in (turn.source, turn.target)]
+                sides = [sum(map(count, side)) for turn in turns for side in (turn.asked, turn.target)]
         except KeyError:
             fault = HALF
         if fault:

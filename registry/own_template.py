@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import RowFault, UsageError
 from registry.records import Message
-from registry.render import Turn
+from registry.render import RenderRules, Turn
 
 if TYPE_CHECKING:  # jinja2 is loaded only where a template is
     from jinja2.ext import Extension
@@ -30,7 +30,7 @@ class OwnTemplate:
     efficient_eos = False
 
     def __init__(
-        self, source: str, *, bos_token: str = "", eos_token: str = "", default_system: str | None = None
+        self, source: str, *, bos_token: str = "", eos_token: str = "", rules: RenderRules = RenderRules()
     ) -> None:
         """Compile ``source``. Raises ``UsageError`` where it is not a template."""
         from jinja2 import TemplateError
@@ -48,7 +48,7 @@ class OwnTemplate:
         except TemplateError as error:
             raise UsageError(f"the tokenizer's chat template does not compile: {error}") from None
         self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
-        self._default_system = default_system
+        self._rules = rules
 
     def render(self, messages: Sequence[dict[str, Any]], *, add_generation_prompt: bool) -> str:
         """The conversation as text. Raises ``RowFault`` where the template refuses it."""
@@ -61,9 +61,11 @@ class OwnTemplate:
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
             raise RowFault("messages", f"the tokenizer's chat template refuses this conversation: {error}") from None
 
-    def turns(self, messages: Sequence[Message], system: str) -> list[Turn]:
+    def turns(
+        self, messages: Sequence[Message], system: str, tools: str = "", *, last_only: bool = False
+    ) -> list[Turn]:
         """One turn for each pair of messages, as text between the joints of longer and longer renderings."""
-        system = system or self._default_system or ""
+        system = system or self._rules.default_system or ""
         spelled: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
         turns: list[Turn] = []
         done = ""
@@ -77,7 +79,7 @@ class OwnTemplate:
                     "messages",
                     f"turn {i}: the tokenizer's chat template rewrites earlier turns, so what is trained cannot be told",
                 )
-            turns.append(Turn((asked[len(done) :],), (answered[len(asked) :],)))
+            turns.append(Turn((asked[len(done) :],), (answered[len(asked) :],), weight=messages[i + 1].weight))
             done = answered
         return turns
 

@@ -12,10 +12,14 @@ MODEL_SIDE: tuple[Role, ...] = ("assistant", "function")
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. ``observation`` is what a tool returned, ``function`` a call (JSON text) that the model makes."""
+    """One turn. ``observation`` is what a tool returned, ``function`` a call (JSON text) that the model makes.
+
+    ``weight`` (0 or more) counts the tokens of the model's turns in the loss; 0 leaves them untrained.
+    """
 
     role: Role
     content: str
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from registry.errors import UsageError
 from registry.fast_tokenizers import PLAIN, Coder, PlainCoder, check_backend, open_coder
 from registry.own_template import OwnTemplate
-from registry.render import Renderer, SlotRenderer
+from registry.render import Renderer, RenderRules, SlotRenderer
 from registry.templates import Template, load_template
 
 
@@ -135,7 +135,7 @@ class Tokenizer:
 
 
 def open_tokenizer(
-    folder: str | Path, template: str | None, *, default_system: str | None = None, backend: str = PLAIN
+    folder: str | Path, template: str | None, *, rules: RenderRules = RenderRules(), backend: str = PLAIN
 ) -> tuple[Tokenizer, Renderer]:
     """The tokenizer of a model folder fitted to a template, and what spells conversations with it.
 
@@ -148,7 +148,7 @@ def open_tokenizer(
         built_in = load_template(template)
         tokenizer.fit(built_in)
         tokenizer.coder = open_coder(backend, tokenizer.backend)
-        return tokenizer, SlotRenderer(built_in, default_system)
+        return tokenizer, SlotRenderer(built_in, rules)
     tokenizer._complete()
     tokenizer.coder = open_coder(backend, tokenizer.backend)
     if not tokenizer.chat_template:
@@ -161,7 +161,7 @@ def open_tokenizer(
         tokenizer.chat_template,
         bos_token=tokenizer.bos_token,
         eos_token=tokenizer.eos_token,
-        default_system=default_system,
+        rules=rules,
     )
     return tokenizer, own
 

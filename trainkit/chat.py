@@ -14,6 +14,7 @@ from registry.tokenizer import model_limit, open_tokenizer
 from trainkit.config import RunConfig
 from trainkit.hub import model_folder, tokenizer_folder
 from trainkit.model import DTYPES, check_room, load_base, merge_adapters
+from trainkit.rules import render_rules
 from trainkit.sample import Answer, answer, prompt_ids, stop_ids
 
 
@@ -22,9 +23,7 @@ class Chat:
 
     def __init__(self, config: RunConfig, *, system: str | None) -> None:
         source = tokenizer_folder(config.model)
-        self.tokenizer, self.renderer = open_tokenizer(
-            source, config.data.template, default_system=config.data.default_system
-        )
+        self.tokenizer, self.renderer = open_tokenizer(source, config.data.template, rules=render_rules(config))
         device = torch.device("cuda" if torch.cuda.is_available() and not config.loop.use_cpu else "cpu")
         auto = torch.bfloat16 if device.type == "cuda" else torch.float32
         dtype = DTYPES.get(config.model.infer_dtype, auto)

@@ -29,6 +29,7 @@ from trainkit.model import (
     tokenizer_to_save,
 )
 from trainkit.preflight import check_swappable
+from trainkit.rules import render_rules
 
 log = logging.getLogger("tunekit")
 
@@ -58,7 +59,7 @@ def export_model(config: RunConfig) -> dict[str, Any]:
                 mend="Choose another export_dir.",
             )
     source = tokenizer_folder(config.model)
-    tokenizer, _ = open_tokenizer(source, config.data.template, default_system=config.data.default_system)
+    tokenizer, _ = open_tokenizer(source, config.data.template, rules=render_rules(config))
     # Merged in float32 and rounded once: merging in bfloat16 would round every adapter's product too.
     model = load_base(config.model, torch.float32)
     check_room(model, tokenizer)

@@ -30,7 +30,10 @@ class Template:
 
     ``system_in_user`` puts the system slot inside the first user slot (Llama 2 style). With ``replace_eos`` the
     first stop word becomes the end-of-sequence token; with ``efficient_eos`` replies carry no end marker of their
-    own. Semantics: LLaMA-Factory 0.9.5.
+    own. ``thinking`` is set for models that think before they answer: ``whole`` writes both ``thought_words`` around
+    an empty thought, ``closing`` the second alone. ``tool_call_words`` may stand around calls in a row's text.
+    ``tool_format`` (None: tools are not told in the prompt) and ``function_format`` name ``registry.tools``.
+    ``media`` names the plug-in that spells pictures and sound, "" for text alone. Semantics: LLaMA-Factory 0.9.5.
     """
 
     name: str
@@ -45,7 +48,13 @@ class Template:
     replace_eos: bool = False
     efficient_eos: bool = False
     system_in_user: bool = False
-    tool_format: str = "default"
+    tool_format: str | None = "default"
+    function_format: str = "default"
+    thinking: Literal["", "whole", "closing"] = ""
+    thought_words: tuple[str, str] = ("<think>\n", "\n</think>\n\n")
+    tool_call_words: tuple[str, str] = ("<tool_call>", "</tool_call>")
+    replace_jinja_template: bool = False
+    media: str = ""
 
 
 def template_names() -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 from registry.errors import RowFault, UsageError
 from registry.own_template import OwnTemplate
 from registry.records import Message
-from registry.render import Turn, prompt_of
+from registry.render import RenderRules, Turn, prompt_of
 from tests.conftest import QWEN2, chat, needs_shared, spelled
 
 PLAIN = (
@@ -29,7 +29,7 @@ def test_what_an_answer_adds_to_the_text_is_trained():
 
 
 def test_the_default_system_holds_where_the_row_has_none():
-    own = OwnTemplate(PLAIN, default_system="run")
+    own = OwnTemplate(PLAIN, rules=RenderRules(default_system="run"))
     assert spelled(own.turns(chat("a", "b").messages, "")).startswith("<system>run<user>")
     assert spelled(own.turns(chat("a", "b").messages, "row")).startswith("<system>row<user>")
 

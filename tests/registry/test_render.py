@@ -4,7 +4,7 @@ import pytest
 
 from registry.errors import RowFault
 from registry.records import ChatRecord, Message
-from registry.render import SlotRenderer, answers_of, prompt_of, turns_of
+from registry.render import RenderRules, SlotRenderer, answers_of, prompt_of, turns_of
 from registry.templates import Template, Token, load_template
 from tests.conftest import chat, preference, spelled
 
@@ -53,7 +53,7 @@ def test_templates_spell_a_conversation(name, text):
 def test_the_system_text_is_the_rows_else_the_runs_else_the_templates():
     own = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
     texts = [
-        spelled(turns_of(chat("a", "b", system=row), SlotRenderer(load_template("qwen"), run)))
+        spelled(turns_of(chat("a", "b", system=row), SlotRenderer(load_template("qwen"), RenderRules(default_system=run))))
         for row, run in [("row", "run"), ("", "run"), ("", None), ("", "")]
     ]
     assert ["row<" in t for t in texts] == [True, False, False, False]

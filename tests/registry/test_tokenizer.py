@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from registry.errors import UsageError
 from registry.own_template import OwnTemplate
-from registry.render import SlotRenderer
+from registry.render import RenderRules, SlotRenderer
 from registry.templates import load_template
 from registry.tokenizer import Tokenizer, model_limit, open_tokenizer
 from tests.conftest import QWEN2, chat, needs_shared, spelled
@@ -106,10 +106,11 @@ def test_no_bos_is_added_where_there_is_none(tmp_path):
 
 def test_a_named_template_spells_with_slots_and_none_with_the_tokenizers_own(folder, tmp_path):
     assert open_tokenizer(folder, "qwen")[1] == SlotRenderer(load_template("qwen"))
-    assert open_tokenizer(folder, "qwen", default_system="x")[1] == SlotRenderer(load_template("qwen"), "x")
+    said = RenderRules(default_system="x")
+    assert open_tokenizer(folder, "qwen", rules=said)[1] == SlotRenderer(load_template("qwen"), said)
     source = "{% for m in messages %}[{{ m.content }}]{% endfor %}"
     made = make_folder(tmp_path / "own", {**CONFIG, "chat_template": source})
-    _, renderer = open_tokenizer(made, None, default_system="s")
+    _, renderer = open_tokenizer(made, None, rules=RenderRules(default_system="s"))
     assert isinstance(renderer, OwnTemplate)
     assert spelled(renderer.turns(chat("a", "b").messages, "")) == "[s][a][b]"
 

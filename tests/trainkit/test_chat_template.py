@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from registry.own_template import OwnTemplate
 from registry.records import Message
-from registry.render import SlotRenderer, prompt_of
+from registry.render import RenderRules, SlotRenderer, prompt_of
 from registry.templates import Slot, load_template, template_names
 from registry.tokenizer import open_tokenizer
 from trainkit.chat_template import chat_template_of, to_jinja
@@ -34,7 +34,7 @@ def test_the_jinja_spells_what_the_slots_spell(
     name: str, turns: list[tuple[str, str]], system: str, default: str | None
 ) -> None:
     template = load_template(name)
-    renderer = SlotRenderer(template, default)
+    renderer = SlotRenderer(template, RenderRules(default_system=default))
     messages = [Message(role, text) for pair in turns for role, text in zip(("user", "assistant"), pair, strict=True)]
     spelled = "".join(text_of((*turn.source, *turn.target)) for turn in renderer.turns(messages, system))
     asked = [{"role": "system", "content": system}] if system else []

@@ -21,7 +21,7 @@ from registry.errors import RowFault, UsageError
 from registry.formats import READERS
 from registry.manifest import Ledger
 from registry.records import Record
-from registry.render import Renderer
+from registry.render import Renderer, RenderRules
 from registry.rows import BadRow, read_rows
 from registry.texts import TextRules, encode_texts, end_text_of, text_of
 from registry.tokenizer import Tokenizer, open_tokenizer
@@ -89,7 +89,9 @@ def open_examples(
     """The examples of a run by the tokenizer in ``folder``, and that tokenizer fitted to the run's template."""
     # pt spells no turns: a base model without a chat template is fine there
     template = data.template or ("empty" if stage == "pt" else None)
-    tokenizer, renderer = open_tokenizer(folder, template, default_system=data.default_system)
+    tokenizer, renderer = open_tokenizer(
+        folder, template, rules=RenderRules(default_system=data.default_system, strict=strict)
+    )
     return load_examples(stage, data, entries, tokenizer, renderer, seed=seed, strict=strict), tokenizer
 
 
