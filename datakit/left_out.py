@@ -9,8 +9,9 @@ from typing import Any
 from datakit.layout import lookup, used_columns
 from registry.datasets import Layout
 from registry.formats.targets import ROLES
+from registry.formats.weights import KEYS as WEIGHT_KEYS
 
-_MESSAGE_KEYS = ("tool_calls", "tool_call_id")
+_CALLING_KEYS = ("tool_calls", "tool_call_id")
 _CALL_KEYS = frozenset({"function", "type", "name", "arguments"})
 _NOTHING = (None, "")
 
@@ -35,7 +36,9 @@ class LeftOut:
         tags = layout.tags
         self._known = {tags.role_tag, tags.content_tag}
         if layout.formatting in ("openai", "trl"):
-            self._known.update(_MESSAGE_KEYS)
+            self._known.update(_CALLING_KEYS)
+        if ROLES not in self._drops:
+            self._known.update(WEIGHT_KEYS)
         self.counts: Counter[str] = Counter()
 
     def look(self, data: Mapping[str, Any]) -> None:

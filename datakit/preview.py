@@ -14,11 +14,11 @@ from datakit.layout import describe_format, peek, resolve_layout
 from datakit.summary import in_colour, say, visible
 from registry.command import print_json
 from registry.datasets import FILE_NAME, Layout, find_entry
-from registry.encode import Encoder, EncodeRules, Example, PreferenceExample
+from registry.encode import AnyExample, Encoder, EncodeRules, Example, FeedbackExample, PreferenceExample
 from registry.errors import RowFault, UsageError
 from registry.formats import READERS
-from registry.records import ChatRecord, FeedbackRecord, PreferenceRecord, Record, TextRecord
-from registry.render import Renderer, SlotRenderer, answers_of, turns_of
+from registry.records import FeedbackRecord, PreferenceRecord, Record, TextRecord
+from registry.render import Renderer, SlotRenderer, answers_of, judged_of, turns_of
 from registry.rows import BadRow, Row, read_rows
 from registry.sources import STDIN, container_of
 from registry.templates import Slot, Token, load_template
@@ -143,13 +143,12 @@ def spans_of(record: Record, renderer: Renderer, tokenizer: Tokenizer | None) ->
     if isinstance(record, PreferenceRecord):
         named = dict(zip(("chosen", "rejected"), ([turn] for turn in answers_of(record, renderer)), strict=True))
     else:
-        named = {"text": turns_of(record, renderer)}
+        named = {"text": [*(judged_of if isinstance(record, FeedbackRecord) else turns_of)(record, renderer)]}
     rendered: dict[str, list[Span]] = {}
     for name, turns in named.items():
         spans: list[Span] = []
-        for number, turn in enumerate(turns, start=1):
-            trained = not isinstance(record, FeedbackRecord) or number == len(turns)
-            spans += [Span(_text(turn.source, tokenizer), False), Span(_text(turn.target, tokenizer), trained)]
+        for turn in turns:
+            spans += [Span(_text(turn.asked, tokenizer), False), Span(_text(turn.target, tokenizer), turn.weight > 0)]
         rendered[name] = [*spans, Span(end, True)] if renderer.efficient_eos else spans
     return {name: list(_joined(spans)) for name, spans in rendered.items()}
 
@@ -185,19 +184,21 @@ def count_tokens(record: Record, renderer: Renderer, tokenizer: Tokenizer) -> di
     if isinstance(record, TextRecord):
         length = len(tokenizer.encode_batch([record.text + tokenizer.eos_token])[0])
         return {"text": {"tokens": length, "trained": length}}
-    # Of a judged conversation only the last answer is trained, which is what mask_history leaves.
-    encoder = Encoder(tokenizer, renderer, EncodeRules(NO_LIMIT, mask_history=isinstance(record, FeedbackRecord)))
+    encoder = Encoder(tokenizer, renderer, EncodeRules(NO_LIMIT))
+    if isinstance(record, FeedbackRecord):
+        judged = _or_raise(encoder.feedback([record])[0])
+        assert isinstance(judged, FeedbackExample)
+        return {"text": _counted(judged.own)}
     if isinstance(record, PreferenceRecord):
         pair = _or_raise(encoder.preferences([record])[0])
         assert isinstance(pair, PreferenceExample)
         return {"chosen": _counted(pair.chosen), "rejected": _counted(pair.rejected)}
-    chat = ChatRecord(record.messages, record.system, record.tools)
-    example = _or_raise(encoder.chats([chat])[0])
+    example = _or_raise(encoder.chats([record])[0])
     assert isinstance(example, Example)
     return {"text": _counted(example)}
 
 
-def _or_raise(found: Example | PreferenceExample | RowFault) -> Example | PreferenceExample:
+def _or_raise(found: AnyExample | RowFault) -> AnyExample:
     if isinstance(found, RowFault):
         raise found
     return found

@@ -1,20 +1,20 @@
-"""Writes the tables of docs/config.md from trainkit/keys.yaml; with --check only tells whether they are up to date."""
+"""Writes the tables of docs/config.md and docs/keys.md from trainkit/keys.yaml; with --check only compares them."""
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from trainkit import config
-from trainkit.config import PARTS, RunConfig
+from trainkit.config import ABOUT, PARTS, RunConfig
+from trainkit.config_rules import BUILT
 from trainkit.keys import key_table
 
-PAGE = Path(__file__).with_name("config.md")
+CONFIG, KEYS = Path(__file__).with_name("config.md"), Path(__file__).with_name("keys.md")
 TITLES = {
     "run": "The run",
     "model": "The model",
@@ -28,39 +28,29 @@ TITLES = {
 }
 WORDS = {
     "str": "text", "int": "whole number", "float": "number", "int|float": "number", "bool": "true or false",
-    "bool|str": "true, false or path", "list[str]": "names", "dict": "mapping",
+    "bool|str": "true, false or path", "list[str]": "names", "list[float]": "numbers", "dict": "mapping",
+    "str|dict": "text or mapping",
 }  # fmt: skip
-# Of these keys only some values are built; the page lists those.
-BUILT = {
-    "stage": config.STAGES_BUILT,
-    "finetuning_type": config.METHODS_BUILT,
-    "lr_scheduler_type": config.SCHEDULES_BUILT,
-    "optim": config.OPTIMIZERS_BUILT,
-    "pref_loss": config.PREF_LOSSES_BUILT,
-}
-# One sentence a group, and a pattern for the reasons (`why` in the table) of its keys; the first that fits takes a key.
-REFUSED = (
-    ("Keys of LLaMA-Factory's rewrite (v1) have other names here, which the message gives.", r"v1;|^write (per_device|gradient)"),
-    ("Megatron, KTransformers and HyperParallel are other engines; none of them runs here.", "Megatron|KTransformers|HyperParallel|^the model is always saved|^merge with trainkit|^the loss is always|multi-token"),
-    ("One process trains on one device, so what spreads a model over several is refused until those backends are built.", "FSDP|deepspeed backend|fairscale|accelerate|^one device trains"),
-    ("Other kernels, compilers and inference engines are not built in.", "unsloth|Liger|^compiling|^only transformers generates|^the profiler"),
-    ("Weights are trained in fp32, computed in fp32 or bf16, and never quantised.", "quantised|fp8|float16|^precision|switch for the logits|^trained weights stay|uses the precision|deterministic kernels"),
-    ("Other objectives than plain cross-entropy and sigmoid DPO are not built.", "PPO|KTO's|^the margin|^length-des|SFT term|BCO term|cross-entropy|label smoothing|^the reference|balance loss"),
-    ("Other ways to choose what is trained than all weights or LoRA are not built.", "^freeze|LLaMA Pro|OFT|PiSSA|LoRA\\+|opposite switch|^shifted|^mixture|NEFTune|vision tower|projector|^the language model"),
-    ("AdamW is the optimizer there is; its settings are keys of their own.", "GaLore|APOLLO|BAdam|Adam-mini|Muon|^only adam|^the optimizer is chosen"),
-    ("The model and its vocabulary are taken as they are, and only text is read.", "^not read here|vocabulary|special tokens are always single|^adding tokens|^not built; set the scaling|^training starts|^the number is read|carried states|only text"),
-    ("Rows are joined, cut and shuffled in one way, and every row is trained on.", "concat|^interleaving|^streaming|^packing of|tool syntax|^encoded data|^padding|^the split|^cutting|share one budget|^the batch is never|row where it stopped|^rows are shuffled|^grouping|^every row"),
-    ("Evaluation gives the held-out loss and nothing else.", "^evaluation|^early stopping|^prediction|^the last weights|^write eval_strategy|benchmarks|^beam search|left out of answers"),
-    ("Nothing is uploaded or reported elsewhere, and no key or token stands in a config.", "tracker|SwanLab|uploaded|environment only|^checkpoints follow|never as pickles"),
-    ("Values that follow from others cannot be set.", "^not a setting"),
-)  # fmt: skip
 
 
 def main() -> int:
-    """Write the page, or with ``--check`` compare it; 1 where it is out of date."""
-    old = PAGE.read_text(encoding="utf-8")
+    """Write the pages, or with ``--check`` compare them; 1 where one is out of date."""
+    pages = {
+        CONFIG: {"used": used(), "renamed": renamed(), "translated": translated()},
+        KEYS: {
+            "coming": by_reason(lambda s: s["status"] == "refused" and s.get("coming")),
+            "never": by_reason(lambda s: s["status"] == "refused" and not s.get("coming")),
+            "accepted": by_reason(lambda s: s["status"] == "accepted"),
+        },
+    }
+    return max([write(page, parts) for page, parts in pages.items()])
+
+
+def write(page: Path, parts: dict[str, Iterator[str]]) -> int:
+    """Put each part between its marks in the page; 1 where that cannot be done, or ``--check`` finds a difference."""
+    old = page.read_text(encoding="utf-8")
     new = old
-    for name, lines in (("used", used()), ("renamed", renamed()), ("refused", refused())):
+    for name, lines in parts.items():
         body = "\n".join(lines)
         new, count = re.subn(
             rf"(<!-- {name}: begin[^>]*-->\n).*?(<!-- {name}: end -->)",
@@ -69,19 +59,19 @@ def main() -> int:
             flags=re.S,
         )
         if count != 1:
-            print(f"{PAGE}: the marks of the part {name!r} are not there once", file=sys.stderr)
+            print(f"{page}: the marks of the part {name!r} are not there once", file=sys.stderr)
             return 1
     if "--check" in sys.argv:
         if new != old:
-            print(f"{PAGE} is out of date; run:  python docs/{Path(__file__).name}", file=sys.stderr)
+            print(f"{page} is out of date; run:  python docs/{Path(__file__).name}", file=sys.stderr)
         return int(new != old)
-    PAGE.write_text(new, encoding="utf-8")
+    page.write_text(new, encoding="utf-8")
     return 0
 
 
 def used() -> Iterator[str]:
     """A table for each part of the config, its keys in the order of that part."""
-    own = [name for name in RunConfig.__dataclass_fields__ if name not in (*PARTS, "source", "notes")]
+    own = [name for name in RunConfig.__dataclass_fields__ if name not in (*PARTS, *ABOUT)]
     for part, title in TITLES.items():
         yield f"### {title}\n\n| key | type | default | what it does |\n|---|---|---|---|"
         for name in own if part == "run" else PARTS[part].__dataclass_fields__:
@@ -101,7 +91,7 @@ def _type(name: str, spec: dict[str, Any]) -> str:
 def _shown(default: Any) -> str:
     if default is None:
         return "not set"
-    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
+    return f"`{_word(default)}`"
 
 
 def _cell(text: str) -> str:
@@ -121,17 +111,32 @@ def renamed() -> Iterator[str]:
     )
 
 
-def refused() -> Iterator[str]:
-    """The refused keys by group. Raises ``SystemExit`` for a reason that belongs to no group."""
-    groups: dict[str, list[str]] = {sentence: [] for sentence, _ in REFUSED}
+def translated() -> Iterator[str]:
+    """Keys of other trainers whose values stand for values of keys here."""
     for name, spec in key_table().items():
-        if spec["status"] == "refused":
-            found = next((sentence for sentence, reasons in REFUSED if re.search(reasons, spec["why"])), None)
-            if found is None:
-                raise SystemExit(f'{__file__}: no group for "{name}": {spec["why"]}')
-            groups[found].append(name)
-    for sentence, names in groups.items():
-        yield f"- {sentence} " + ", ".join(f"`{name}`" for name in names)
+        if spec["status"] == "translated":
+            meant = [
+                f"`{_word(value)}` → " + ", ".join(f"`{key}: {_word(v)}`" for key, v in keys.items())
+                for value, keys in spec["means"].items()
+                if keys
+            ]
+            yield f"- `{name}`: {'; '.join(meant)}"
+
+
+def by_reason(wanted: Callable[[dict[str, Any]], Any]) -> Iterator[str]:
+    """A table of the keys that are ``wanted``, those with the same reason in one row."""
+    rows: dict[str, list[str]] = {}
+    for name, spec in key_table().items():
+        if wanted(spec):
+            planned = "; coming" if spec["status"] == "accepted" and spec.get("coming") else ""
+            rows.setdefault(spec["why"] + planned, []).append(name)
+    yield "| keys | why |\n|---|---|"
+    for why, names in rows.items():
+        yield f"| {' '.join(f'`{name}`' for name in names)} | {_cell(why)} |"
+
+
+def _word(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 if __name__ == "__main__":

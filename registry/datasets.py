@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -12,9 +11,9 @@ import orjson
 from filelock import FileLock
 
 from registry.atomic import write_json
+from registry.dataset_address import HUB_KEYS, address_of
 from registry.errors import Faults, UsageError, did_you_mean, nearest
-from registry.remote import is_remote
-from registry.remote.address import HubAddress
+from registry.slices import RowSlice, parse_split
 
 FILE_NAME = "dataset_info.json"
 FORMATTINGS = ("alpaca", "sharegpt", "openai")
@@ -59,12 +58,16 @@ OPENAI_TAGS = Tags("role", "content", "user", "assistant", "tool", "function", "
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a row is to be read: the source format, its columns and tags, and whether it is a preference pair."""
+    """How a row is to be read: the source format, its columns and tags, and whether it is a preference pair.
+
+    ``weights`` False passes over what messages say of their weight, as LLaMA-Factory does.
+    """
 
     formatting: str = "alpaca"
     columns: Columns = Columns()
     tags: Tags = Tags()
     ranking: bool = False
+    weights: bool = True
 
     @property
     def kind(self) -> str:
@@ -81,7 +84,9 @@ class Layout:
 class DatasetEntry:
     """One entry of dataset_info.json, with LLaMA-Factory's keys; ``hub`` holds whatever hub address it names.
 
-    ``address`` is that address as a source (``hf://…``, ``s3://…``), None where it is none that is read here.
+    ``address`` is that address as a source (``hf://…``, ``s3://…``), None where it is none that is read here. ``slices``
+    are parts of the split that alone are meant, none where it is whole; ``sources`` hold the whole split. ``notes`` say
+    what was taken for granted, for whoever uses the entry to tell.
     """
 
     name: str
@@ -94,6 +99,8 @@ class DatasetEntry:
     split: str = "train"
     num_samples: int | None = None
     warnings: tuple[str, ...] = field(default=())
+    slices: tuple[RowSlice, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def sources(self) -> list[str]:
@@ -118,7 +125,6 @@ class DatasetEntry:
         return self.folder / self.file_name
 
 
-HUB_KEYS = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
 ENTRY_KEYS = (
     *HUB_KEYS,
     "file_name",
@@ -210,6 +216,12 @@ def parse_entry(name: str, raw: Any, folder: Path) -> DatasetEntry:
     for key in ("subset", "split", "folder", *HUB_KEYS):
         if raw.get(key) is not None and not isinstance(raw[key], str):
             faults.append(f'"{key}" must be text, not {raw[key]!r}')
+    split: str = raw["split"] if isinstance(raw.get("split"), str) else "train"
+    slices: tuple[RowSlice, ...] = ()
+    try:
+        split, slices = parse_split(split, '"split"')
+    except UsageError as error:
+        faults.append(str(error))
     num_samples = raw.get("num_samples")
     if num_samples is not None and (not isinstance(num_samples, int) or num_samples < 1):
         faults.append(f'"num_samples" must be a whole number above 0, not {num_samples!r}')
@@ -221,37 +233,13 @@ def parse_entry(name: str, raw: Any, folder: Path) -> DatasetEntry:
         layout=Layout(formatting, columns, tags, bool(ranking)),
         file_name=None if hub else file_name,
         hub=hub,
-        address=_address_of(raw),
+        address=address_of(raw, split if raw.get("split") else None),
         subset=raw.get("subset"),
-        split=raw.get("split", "train"),
+        split=split,
         num_samples=num_samples,
         warnings=tuple(warnings),
+        slices=slices,
     )
-
-
-def _address_of(raw: Mapping[str, Any]) -> str | None:
-    """Where the rows lie, as a source, in LLaMA-Factory's order (as LLaMA-Factory 0.9.5); None for a local file.
-
-    A hub goes first: ModelScope's where there is no other or USE_MODELSCOPE_HUB asks for it, then Openmind's by the
-    same rule, else Hugging Face's. Then a script, a cloud's file, and a local file.
-    """
-    hf, ms, om = (raw.get(key) for key in ("hf_hub_url", "ms_hub_url", "om_hub_url"))
-    if ms and (not hf or _is_set("USE_MODELSCOPE_HUB")):
-        scheme, repo = "ms", ms
-    elif om and (not hf or _is_set("USE_OPENMIND_HUB")):
-        return None
-    elif hf:
-        scheme, repo = "hf", hf
-    elif raw.get("script_url"):
-        return None
-    else:
-        place = raw.get("cloud_file_name") or raw.get("file_name")
-        return place if place and is_remote(place) else None
-    return str(HubAddress(scheme, repo, None, None, raw.get("subset"), raw.get("split"), raw.get("folder")))
-
-
-def _is_set(variable: str) -> bool:
-    return os.environ.get(variable, "").lower() in ("true", "y", "1")
 
 
 def _parse_part(raw: Mapping[str, Any], part: str, known: tuple[str, ...], build: Any, faults: list[str]) -> Any:

@@ -2,57 +2,38 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, TypeVar
 
+from registry.cuts import IGNORE, Cut, EncodeRules, plan_cuts, split_budget
 from registry.errors import RowFault
+from registry.examples import (
+    AnyExample,
+    Example,
+    FeedbackExample,
+    PreferenceExample,
+    join_answer,
+    join_pair,
+    join_prompt,
+    join_turns,
+    sides_of,
+)
 from registry.fast_tokenizers import is_whole
 from registry.records import ChatRecord, FeedbackRecord, PreferenceRecord, Record
 from registry.render import Renderer, Turn, answers_of, judged_of, turns_of
 from registry.templates import Slot, Token
 from registry.tokenizer import TextEncoder
+from registry.uncut import HALF, encode_rows, token_ids
+
+__all__ = [
+    "HALF", "IGNORE", "AnyExample", "Cut", "EncodeRules", "Encoder", "Example", "FeedbackExample", "PreferenceExample",
+    "TurnLengths", "count_texts", "plan_cuts", "sides_of", "split_budget", "token_ids",
+]  # fmt: skip
 
 T = TypeVar("T")
-
-IGNORE = -100  # the label of a token that is not trained; torch's cross-entropy skips it
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One sequence: ``ids`` and, at the same places, ``labels`` (the id itself where trained, else ``IGNORE``).
-
-    ``num_cut`` is how many of the record's tokens the length budget left out.
-    """
-
-    ids: array[int]
-    labels: array[int]
-    num_cut: int = 0
-
-    @property
-    def num_trained(self) -> int:
-        return len(self.labels) - self.labels.count(IGNORE)
-
-
-@dataclass(frozen=True, slots=True)
-class PreferenceExample:
-    """The same prompt with the better and the worse answer; both prompts are cut to one length."""
-
-    chosen: Example
-    rejected: Example
-
-
-@dataclass(frozen=True, slots=True)
-class EncodeRules:
-    """What decides the ids of an example besides template and tokenizer. Lengths are in tokens."""
-
-    cutoff_len: int = 2048
-    train_on_prompt: bool = False
-    mask_history: bool = False
-    strict: bool = False
 
 
 class Encoder:
@@ -61,13 +42,50 @@ class Encoder:
     def __init__(self, tokenizer: TextEncoder, renderer: Renderer, rules: EncodeRules) -> None:
         self.tokenizer, self.renderer, self.rules = tokenizer, renderer, rules
 
+    @property
+    def end(self) -> int | None:
+        """What is written after a conversation whose replies carry no end marker of their own."""
+        return self.tokenizer.eos_id if self.renderer.efficient_eos else None
+
     def chats(self, records: Sequence[ChatRecord]) -> list[Example | RowFault]:
         """sft: each record's example, or why it has none."""
-        return [t if isinstance(t, RowFault) else self._join(t) for t in self._encoded(turns_of, records)]
+        walked = self._walked(turns_of, records)
+        uncut = encode_rows(walked, "turns", self.tokenizer)
+        return [
+            uncut.faults.get(row)
+            or join_turns(*uncut.row(row), self.rules, eos=self.end, weights=weights_of(walked[row]))
+            for row in range(len(records))
+        ]
 
     def preferences(self, records: Sequence[PreferenceRecord]) -> list[PreferenceExample | RowFault]:
         """rm and dpo: chosen and rejected with one prompt, cut by the longer answer (as LLaMA-Factory 0.9.5)."""
-        return [t if isinstance(t, RowFault) else self._pair(*t) for t in self._encoded(answers_of, records)]
+        uncut = encode_rows(self._walked(answers_of, records), "pair", self.tokenizer)
+        return [
+            uncut.faults.get(row) or join_pair(*uncut.row(row), self.rules, eos=self.end) for row in range(len(records))
+        ]
+
+    def feedback(self, records: Sequence[FeedbackRecord]) -> list[FeedbackExample | RowFault]:
+        """kto: each judged answer, and the same prompt with the answer of the record before it (the first has the
+        last one's, as LLaMA-Factory 0.9.5); records without ids of their own are passed over."""
+        uncut = encode_rows(self._walked(judged_of, records), "answer", self.tokenizer)
+        good = [row for row in range(len(records)) if row not in uncut.faults]
+        made: list[FeedbackExample | RowFault] = [uncut.faults.get(row, HALF) for row in range(len(records))]
+        for row, before in zip(good, good[-1:] + good[:-1], strict=True):
+            made[row] = join_feedback(
+                uncut.row(row), uncut.row(before), self.rules, desirable=records[row].desirable, eos=self.end
+            )
+        return made
+
+    def prompts(self, records: Sequence[ChatRecord]) -> list[Example | RowFault]:
+        """Prediction: each record's prompt as ids, the answer to hold against as labels."""
+        uncut = encode_rows(self._walked(judged_of, records), "answer", self.tokenizer)
+        made: list[Example | RowFault] = []
+        for row in range(len(records)):
+            ids, (num_source, num_thought, _) = uncut.row(row) if row not in uncut.faults else (uncut.ids, [0, 0, 0])
+            num_prompt = num_source + num_thought
+            prompt = join_prompt(ids[:num_prompt], ids[num_prompt:], self.rules, eos=self.end)
+            made.append(uncut.faults.get(row) or prompt)
+        return made
 
     def walked(self, records: Sequence[Record]) -> list[Sequence[Turn] | RowFault]:
         """The turns of each of several records of one kind, not encoded yet, or why it has none."""
@@ -95,75 +113,33 @@ class Encoder:
         counts[""] = 0
         return _turn_lengths(walked, counts)
 
-    def _encoded(self, walk: Walk, records: Sequence[Record]) -> list[list[EncodedTurn] | RowFault]:
-        """Every record's turns as ids."""
-        walked = self._walked(walk, records)
-        slots = _distinct(walked)
-        texts = [slot for slot in slots if isinstance(slot, str)]
-        ids: dict[Slot, list[int]] = _by_text(texts, self.tokenizer.encode_batch)
-        ids |= {slot: token_ids(slot, self.tokenizer) for slot in slots if isinstance(slot, Token)}
-        ids[""] = []
 
-        def joined(side: Iterable[Slot]) -> list[int]:
-            return [i for slot in side for i in ids[slot]]
-
-        found: list[list[EncodedTurn] | RowFault] = []
-        for turns in walked:
-            try:
-                found.append(
-                    turns
-                    if isinstance(turns, RowFault)
-                    else [EncodedTurn(joined(turn.asked), joined(turn.target), turn.weight) for turn in turns]
-                )
-            except KeyError:
-                found.append(HALF)
-        return found
-
-    def _join(self, turns: Sequence[EncodedTurn]) -> Example | RowFault:
-        """Turns to one example under the length budget."""
-        rules, eos = self.rules, self.tokenizer.eos_id if self.renderer.efficient_eos else None
-        cuts = plan_cuts([(len(t.source), len(t.target)) for t in turns], rules, efficient_eos=eos is not None)
-        ids: list[int] = []
-        labels: list[int] = []
-        for cut in sorted(cuts, key=lambda cut: cut.turn):
-            source, target = turns[cut.turn].source[: cut.num_source], turns[cut.turn].target[: cut.num_target]
-            source_labels = source if rules.train_on_prompt else [IGNORE] * len(source)
-            if eos is not None and source and not cut.first:
-                source_labels = [eos, *source_labels[1:]]  # it ends the answer before it
-            ids += source + target
-            labels += source_labels + ([IGNORE] * len(target) if rules.mask_history and not cut.first else target)
-        if eos is not None:
-            ids, labels = [*ids, eos], [*labels, eos]
-        num_cut = sum(len(t.source) + len(t.target) for t in turns) - sum(c.num_source + c.num_target for c in cuts)
-        return self._checked(Example(array("i", ids), array("i", labels), num_cut))
-
-    def _pair(self, chosen: EncodedTurn, rejected: EncodedTurn) -> PreferenceExample | RowFault:
-        end = [self.tokenizer.eos_id] if self.renderer.efficient_eos and self.tokenizer.eos_id is not None else []
-        answers = [turn.target + end for turn in (chosen, rejected)]
-        num_source, num_target = split_budget(len(chosen.source), max(map(len, answers)), self.rules.cutoff_len)
-        source, hidden = chosen.source[:num_source], [IGNORE] * num_source
-        pair = []
-        for answer in answers:
-            ids, labels = source + answer[:num_target], hidden + answer[:num_target]
-            num_cut = len(chosen.source) + len(answer) - len(ids)
-            pair.append(self._checked(Example(array("i", ids), array("i", labels), num_cut)))
-        fault = next((side for side in pair if isinstance(side, RowFault)), None)
-        return fault or PreferenceExample(*pair)  # type: ignore[arg-type]
-
-    def _checked(self, example: Example) -> Example | RowFault:
-        """LLaMA-Factory trains on rows without a trained token; here they are rejected, unless strict."""
-        if self.rules.strict or example.num_trained:
-            return example
-        return RowFault("answer", f"no token of the answer is left to train within cutoff_len {self.rules.cutoff_len}")
+def weights_of(turns: Sequence[Turn] | RowFault) -> list[float] | None:
+    """What the answer of each turn counts in the loss; None where all count alike."""
+    if isinstance(turns, RowFault) or all(turn.weight == 1 for turn in turns):
+        return None
+    return [turn.weight for turn in turns]
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedTurn:
-    """A turn's ids, uncut, and what its answer counts in the loss."""
+def join_feedback(
+    own: tuple[Any, Sequence[int]],
+    before: tuple[Any, Sequence[int]],
+    rules: EncodeRules,
+    *,
+    desirable: bool,
+    eos: int | None,
+) -> FeedbackExample | RowFault:
+    """kto: a row's ids and part lengths (prompt, thought, answer), and those of the row whose answer goes with its
+    prompt into the KL term."""
+    import numpy as np
 
-    source: list[int]
-    target: list[int]
-    weight: float = 1.0
+    (ids, (num_prompt, num_thought, _)), (other, (other_prompt, other_thought, _)) = own, before
+    opened = num_prompt + num_thought
+    answered = join_answer(ids[:opened], ids[opened:], rules, eos=eos)
+    prompt = np.concatenate([ids[:num_prompt], other[other_prompt : other_prompt + other_thought]])
+    crossed = join_answer(prompt, other[other_prompt + other_thought :], rules, eos=eos)
+    fault = next((side for side in (answered, crossed) if isinstance(side, RowFault)), None)
+    return fault or FeedbackExample(answered, crossed, desirable)  # type: ignore[arg-type]
 
 
 @dataclass(slots=True)
@@ -179,13 +155,6 @@ class TurnLengths:
     faults: dict[int, RowFault] = field(default_factory=dict)
 
 
-def token_ids(slot: Token, tokenizer: TextEncoder) -> list[int]:
-    """The one id that a slot stands for; none where the tokenizer has no such token."""
-    own = {"bos_token": tokenizer.bos_id, "eos_token": tokenizer.eos_id}
-    number = own[slot.of] if slot.of else tokenizer.token_id(slot.text or "")
-    return [] if number is None else [number]
-
-
 Walk = Callable[[Any, Renderer], Sequence[Turn]]
 # kind of record -> its turns, as the stage that learns from it cuts them
 WALKS: dict[type[Record], Walk] = {
@@ -193,7 +162,6 @@ WALKS: dict[type[Record], Walk] = {
     PreferenceRecord: answers_of,
     FeedbackRecord: judged_of,
 }
-HALF = RowFault("text", "it holds half a character (a lone surrogate), which no tokenizer can read")
 
 
 def _or_fault(walk: Walk, record: Record, renderer: Renderer) -> Sequence[Turn] | RowFault:
@@ -251,46 +219,3 @@ def _turn_lengths(walked: Sequence[Sequence[Turn] | RowFault], counts: dict[Slot
         found.sources += sides[::2]
         found.targets += sides[1::2]
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """What is kept of one turn; ``first`` marks the turn that was given room first."""
-
-    turn: int
-    num_source: int
-    num_target: int
-    first: bool
-
-
-def plan_cuts(lengths: Sequence[tuple[int, int]], rules: EncodeRules, *, efficient_eos: bool = False) -> list[Cut]:
-    """How much of each turn is kept within ``cutoff_len`` (as LLaMA-Factory 0.9.5), in order of priority.
-
-    Early turns come first, with ``mask_history`` the last ones; turns past the budget are left out whole.
-    """
-    total = 1 if efficient_eos else 0
-    cuts: list[Cut] = []
-    order = range(len(lengths))
-    for turn in reversed(order) if rules.mask_history else order:
-        if total >= rules.cutoff_len:
-            break
-        num_source, num_target = split_budget(*lengths[turn], rules.cutoff_len - total)
-        total += num_source + num_target
-        cuts.append(Cut(turn, num_source, num_target, first=not cuts))
-    return cuts
-
-
-def split_budget(num_source: int, num_target: int, budget: int) -> tuple[int, int]:
-    """How many source and target tokens to keep, each from its head (as LLaMA-Factory 0.9.5).
-
-    Whichever side takes less than half of the budget is kept whole; otherwise both shrink in proportion. The
-    quotient is formed first: ``int(c * (t / (s + t)))`` and ``int(c * t / (s + t))`` differ in rare cases.
-    """
-    if 2 * num_target < budget:
-        allowance = budget
-    elif 2 * num_source < budget:
-        allowance = budget - num_source
-    else:
-        allowance = int(budget * (num_target / (num_source + num_target)))
-    kept_target = min(allowance, num_target)
-    return min(max(budget - kept_target, 0), num_source), kept_target

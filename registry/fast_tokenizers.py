@@ -32,6 +32,10 @@ PROBES = (
 )  # fmt: skip
 
 
+# ids of several texts one after another (int32), and where each text's end (int64, one more than texts, from 0)
+Flat = tuple[Any, Any]
+
+
 class Coder(Protocol):
     """Texts to ids, special tokens in a text recognised and none added. Raises ``TypeError`` or ``ValueError`` for
     texts with halves of characters (lone surrogates)."""
@@ -43,6 +47,10 @@ class Coder(Protocol):
 
     def counts(self, texts: Sequence[str]) -> list[int]:
         """How many ids each text has."""
+        ...
+
+    def flat(self, texts: Sequence[str]) -> Flat:
+        """All ids one after another."""
         ...
 
 
@@ -59,6 +67,14 @@ class PlainCoder:
 
     def counts(self, texts: Sequence[str]) -> list[int]:
         return [len(e) for e in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def flat(self, texts: Sequence[str]) -> Flat:
+        import numpy as np
+
+        each = self.ids(texts)
+        ends = np.zeros(len(each) + 1, np.int64)
+        np.cumsum([len(one) for one in each], out=ends[1:])
+        return np.fromiter((i for one in each for i in one), np.int32, int(ends[-1])), ends
 
 
 class GigatokenCoder:
@@ -86,6 +102,14 @@ class GigatokenCoder:
         self._forget(texts)
         layout: Any = self._fast.encode_batch(list(texts), parallel=False).layout
         return np.diff(np.asarray(layout.offsets)).tolist()
+
+    def flat(self, texts: Sequence[str]) -> Flat:
+        import numpy as np
+
+        self._forget(texts)
+        layout: Any = self._fast.encode_batch(list(texts), parallel=False).layout
+        ends = np.asarray(layout.offsets).astype(np.int64)
+        return np.asarray(layout.content.data)[ends[0] : ends[-1]].astype(np.int32), ends - ends[0]
 
     def _forget(self, texts: Sequence[str]) -> None:
         self._left -= sum(map(len, texts))
@@ -115,6 +139,12 @@ class FastokensCoder:
 
         _, offsets = self._fast.encode_batch_flat(list(texts))
         return np.diff(np.frombuffer(offsets, np.int64)).tolist()
+
+    def flat(self, texts: Sequence[str]) -> Flat:
+        import numpy as np
+
+        flat, offsets = self._fast.encode_batch_flat(list(texts))
+        return np.frombuffer(flat, np.uint32).astype(np.int32), np.frombuffer(offsets, np.uint64).astype(np.int64)
 
 
 # `--backend` -> what makes the ids, the one that auto tries first on top
@@ -185,7 +215,15 @@ class CheckedCoder:
         with self._one_at_a_time:
             return self._answer("counts", texts)
 
+    def flat(self, texts: Sequence[str]) -> Flat:
+        with self._one_at_a_time:
+            return self._answer("flat", texts)
+
     def _answer(self, what: str, texts: Sequence[str]) -> Any:
+        if self._fast is None and self._choices and self._answered < PLAIN_TEXTS < len(texts) // 2:
+            # The sample is taken of the first; the others need not wait for the slow library.
+            first = self._answer(what, texts[:PLAIN_TEXTS])
+            return _joined(first, self._answer(what, texts[PLAIN_TEXTS:]))
         if self._fast is None and self._choices and self._answered >= PLAIN_TEXTS:
             self._choose()
         while self._fast is not None:
@@ -263,6 +301,15 @@ class CheckedCoder:
         log.warning("%s is no longer used: %s%s", self._fast.name, why, told)
         self._fast, self._answered = None, 0
         self._choose()
+
+
+def _joined(first: Any, second: Any) -> Any:
+    """The answers for two runs of texts as one: lists, or ``Flat`` ones."""
+    if isinstance(first, list):
+        return first + second
+    import numpy as np
+
+    return np.concatenate([first[0], second[0]]), np.concatenate([first[1], second[1][1:] + first[1][-1]])
 
 
 def _around(specials: Sequence[str]) -> Iterator[str]:

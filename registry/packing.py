@@ -2,7 +2,83 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Mapping, Sequence
+
+WINDOW = 65_536  # examples packed together: best fit needs no more to fill its blocks, and its time stays even
+
+
+def pack_epoch(
+    lengths: Sequence[int], block_len: int, order: Sequence[int] | None = None, *, window: int = WINDOW
+) -> list[list[int]]:
+    """The blocks of one epoch, best fit inside windows of about ``window`` examples; every example once.
+
+    ``order`` is the epoch's shuffled order of all examples: it decides who shares a block with whom, among examples of
+    one length. A window holds the same examples in every epoch (each n-th of the data, so that data sets that follow
+    one another are mixed), hence every epoch has as many blocks: ``count_epoch``. The blocks come window by window and
+    the longest examples first: shuffle them. Without an order the windows are stretches of the file and the blocks
+    come by their first example, for runs in file order. Raises ``ValueError`` for a length above ``block_len``.
+    """
+    sizes = as_list(lengths)
+    blocks = []
+    for members in _windows(len(sizes), order, window):
+        packed = pack_lengths([sizes[n] for n in members], block_len)
+        blocks += [[members[place] for place in block] for block in packed]
+    return blocks if order is not None else sorted(sorted(block) for block in blocks)
+
+
+def count_epoch(lengths: Sequence[int], block_len: int, *, shuffled: bool, window: int = WINDOW) -> int:
+    """How many blocks each epoch of ``pack_epoch`` has, with an order (``shuffled``) or without."""
+    sizes = as_list(lengths)
+    windows = _windows(len(sizes), range(len(sizes)) if shuffled else None, window)
+    return sum(count_blocks(Counter(sizes[n] for n in members), block_len) for members in windows)
+
+
+def _windows(num_examples: int, order: Sequence[int] | None, window: int) -> list[list[int]]:
+    num_windows = -(-num_examples // window)
+    if order is None:
+        return [list(range(first, min(first + window, num_examples))) for first in range(0, num_examples, window)]
+    windows: list[list[int]] = [[] for _ in range(num_windows)]
+    for number in order:
+        windows[number % num_windows].append(number)
+    return windows
+
+
+def knapsack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """LLaMA-Factory 0.9.5's packing (``compat: strict``): the numbers of the examples in each block, every one once.
+
+    A block takes the longest example that fits what room it has left, again and again; when none does, the next
+    block begins. Of examples of one length the last comes first. Raises ``ValueError`` for a length above ``capacity``.
+    """
+    sizes = as_list(lengths)
+    numbers = sorted(range(len(sizes)), key=sizes.__getitem__)
+    left = [sizes[n] for n in numbers]
+    if left:
+        _check(left[-1], capacity)
+    blocks = []
+    while left:
+        block, room = [], capacity
+        while place := bisect_right(left, room):
+            room -= left.pop(place - 1)
+            block.append(numbers.pop(place - 1))
+        blocks.append(block)
+    return blocks
+
+
+def knapsack_windows(
+    lengths: Sequence[int], capacity: int, *, rows: Sequence[int] | None = None, window: int = 1000
+) -> list[list[int]]:
+    """``knapsack`` inside each stretch of ``window`` rows, as LLaMA-Factory packs (its preprocessing_batch_size).
+
+    ``rows`` are the examples' row numbers, ascending: rows that became no example count there. Without it example and
+    row are one.
+    """
+    sizes = as_list(lengths)
+    members: dict[int, list[int]] = {}
+    for number, row in enumerate(range(len(sizes)) if rows is None else as_list(rows)):
+        members.setdefault(row // window, []).append(number)
+    return [[m[n] for n in block] for m in members.values() for block in knapsack([sizes[n] for n in m], capacity)]
 
 
 def pack_lengths(lengths: Sequence[int], block_len: int) -> list[list[int]]:
@@ -11,6 +87,7 @@ def pack_lengths(lengths: Sequence[int], block_len: int) -> list[list[int]]:
     From the longest to the shortest, each goes into the fullest block that still has room for it. Raises
     ``ValueError`` for a length above ``block_len``.
     """
+    lengths = as_list(lengths)
     blocks: list[list[int]] = []
     with_room: list[list[int]] = [[] for _ in range(block_len + 1)]  # room left -> the blocks that have it
     rooms = 0  # bit r is set where some block has room r: finding the least room that fits is one shift
@@ -63,6 +140,11 @@ def count_blocks(counts: Mapping[int, int], block_len: int) -> int:
             with_room[rest] = with_room.get(rest, 0) + touched
             rooms |= 1 << rest
     return num_blocks
+
+
+def as_list(numbers: Sequence[int]) -> list[int]:
+    """Plain ints: arrays give up theirs at once, and NumPy's own would overflow in a shift and are slow one by one."""
+    return numbers.tolist() if hasattr(numbers, "tolist") else list(numbers)
 
 
 def _least_room(rooms: int, length: int) -> int | None:

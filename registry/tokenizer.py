@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from registry.errors import UsageError
 from registry.fast_tokenizers import PLAIN, Coder, PlainCoder, check_backend, open_coder
 from registry.own_template import OwnTemplate
 from registry.render import Renderer, RenderRules, SlotRenderer
-from registry.templates import Template, load_template
+from registry.slots import special_pattern
+from registry.templates import ROLES, Template, Token, load_template
+from registry.tools import tool_format_named
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class TextEncoder(Protocol):
@@ -106,6 +111,10 @@ class Tokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return self.coder.ids(texts)
 
+    def encode_flat(self, texts: Sequence[str]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """The ids of ``encode_batch`` one after another (int32), and where each text's end (int64, from 0)."""
+        return self.coder.flat(texts)
+
     def count_batch(self, texts: Sequence[str]) -> list[int]:
         """How many ids each text has: ``encode_batch`` without making them."""
         return self.coder.counts(texts)
@@ -115,23 +124,41 @@ class Tokenizer:
 
     def fit(self, template: Template) -> None:
         """Take over a template's stop words as special tokens, and its end of sequence (as LLaMA-Factory 0.9.5)."""
-        from tokenizers import AddedToken
-
-        new = [word for word in template.stop_words if self.backend.token_to_id(word) is None]
-        self.backend.add_special_tokens([AddedToken(w, special=True, normalized=False) for w in template.stop_words])
-        self.new_tokens = tuple(new)
-        if template.replace_eos:
-            self.eos_token = template.stop_words[0]
+        words = list(template.stop_words)
+        if template.replace_eos:  # ids of new tokens follow this order: the end of sequence, then the other words
+            self.eos_token = words.pop(0)
+            self._add_special([self.eos_token])
         self._complete()
+        self._add_special(words)
+        named = {
+            slot.text for role in ROLES for slot in getattr(template, role) if isinstance(slot, Token) and slot.text
+        }
+        missing = sorted(token for token in named if self.token_id(token) is None)
+        if missing:
+            raise UsageError(
+                f"the tokenizer does not know {', '.join(missing)}, which template {template.name} writes",
+                where=str(self.folder),
+                mend="Take the template that the model was made with.",
+            )
 
     def _complete(self) -> None:
         if not self.eos_token:
             self.eos_token = "<|endoftext|>"
             if self.token_id(self.eos_token) is None:
-                self.backend.add_special_tokens([self.eos_token])
-                self.new_tokens = (*self.new_tokens, self.eos_token)
+                self._add_special([self.eos_token])
         if not self.pad_token:
             self.pad_token = self.eos_token
+
+    def _add_special(self, words: Sequence[str]) -> None:
+        from tokenizers import AddedToken
+
+        self.new_tokens = (*self.new_tokens, *(word for word in words if self.token_id(word) is None))
+        self.backend.add_special_tokens([AddedToken(word, special=True, normalized=False) for word in words])
+
+    @property
+    def special_tokens(self) -> frozenset[str]:
+        """The texts that become special tokens wherever they stand; the template's stop words are among them."""
+        return frozenset(t.content for t in self.backend.get_added_tokens_decoder().values() if t.special)
 
 
 def open_tokenizer(
@@ -140,15 +167,18 @@ def open_tokenizer(
     """The tokenizer of a model folder fitted to a template, and what spells conversations with it.
 
     ``template`` None means the tokenizer's own chat template; ``backend`` is one of ``fast_tokenizers.BACKENDS``.
-    Raises ``UsageError`` where there is no such template or backend.
+    Raises ``UsageError`` where there is no such template, backend or tool format, and where the tokenizer lacks a
+    token that the template names.
     """
     check_backend(backend)
     tokenizer = Tokenizer(folder)
     if template is not None:
-        built_in = load_template(template)
+        built_in = load_template(template, strict=rules.strict)
+        if rules.tool_format is not None:
+            tool_format_named(rules.tool_format)
         tokenizer.fit(built_in)
         tokenizer.coder = open_coder(backend, tokenizer.backend)
-        return tokenizer, SlotRenderer(built_in, rules)
+        return tokenizer, SlotRenderer(built_in, rules, special_pattern(tokenizer.special_tokens))
     tokenizer._complete()
     tokenizer.coder = open_coder(backend, tokenizer.backend)
     if not tokenizer.chat_template:
@@ -162,6 +192,7 @@ def open_tokenizer(
         bos_token=tokenizer.bos_token,
         eos_token=tokenizer.eos_token,
         rules=rules,
+        specials=special_pattern(tokenizer.special_tokens),
     )
     return tokenizer, own
 

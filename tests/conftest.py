@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 from registry.encode import IGNORE, Example
+from registry.encoded.spec import CACHE_VARIABLE
 from registry.records import ChatRecord, Message, PreferenceRecord
 from registry.render import Turn
 
@@ -27,6 +28,19 @@ needs_shared = pytest.mark.skipif(
 # No deadline: on a busy machine a slow example is no fault.
 settings.register_profile("tunekit", deadline=None, max_examples=60)
 settings.load_profile("tunekit")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def encoded_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Encoded rows are kept in a folder of the tests' own, also by the commands that they start."""
+    folder = tmp_path_factory.mktemp("encoded")
+    before = os.environ.get(CACHE_VARIABLE)
+    os.environ[CACHE_VARIABLE] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ[CACHE_VARIABLE]
+    else:
+        os.environ[CACHE_VARIABLE] = before
 
 
 @dataclass
@@ -85,7 +99,7 @@ def preference(*prompt: str, chosen: str, rejected: str, system: str = "") -> Pr
 
 def spelled(turns: Sequence[Turn], tokenizer: ByteTokenizer = BYTES) -> str:
     """Turns as text, ``bos_token`` and ``eos_token`` slots as the tokenizer names them."""
-    slots = [slot for turn in turns for slot in (*turn.source, *turn.target)]
+    slots = [slot for turn in turns for slot in (*turn.asked, *turn.target)]
     return "".join(s if isinstance(s, str) else getattr(tokenizer, s.of) if s.of else str(s.text) for s in slots)
 
 

@@ -24,14 +24,23 @@ Config = Annotated[Path, typer.Argument(help="Run config: YAML or JSON with LLaM
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="key=value: beats what the config says.", show_default=False)
 ]
+Words = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[CONFIG] [KEY=VALUE | --KEY VALUE]...",
+        help="Run config: YAML or JSON with LLaMA-Factory's keys; then, or instead of it, single keys, which beat it.",
+        show_default=False,
+    ),
+]
+FLAGS = {"ignore_unknown_options": True}  # every key of a config is a flag of run
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors on stderr.")]
 
 
-@app.command(no_args_is_help=True)
+@app.command("train", no_args_is_help=True, context_settings=FLAGS, help="The same as run.")
+@app.command("run", no_args_is_help=True, context_settings=FLAGS)
 def run(
-    config: Config,
-    overrides: Overrides = None,
+    words: Words,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start over even where an unfinished run could go on.")
     ] = False,
@@ -40,11 +49,9 @@ def run(
 ) -> None:
     """Train: stages pt, sft and dpo, with all weights or LoRA. An unfinished run of the same config goes on."""
     set_up_logging(quiet)
-    resolved = _checked(config, overrides)
-    _need_training_packages()
-    from trainkit.run import run as train
+    from trainkit.start import start
 
-    result = train(resolved, fresh=fresh, quiet=quiet)
+    result = start(*_file_and_words(words), fresh=fresh, quiet=quiet)
     if json:
         print_json(result.as_json())
     elif not quiet:
@@ -93,7 +100,9 @@ def init(
         max_length=max_length,
         template=template,
     )
-    _need_training_packages()
+    from trainkit.start import need_training_packages
+
+    need_training_packages()
     from trainkit.init import init_model
 
     made = init_model(folder, data, plan, seed=seed, force=force)
@@ -113,7 +122,9 @@ def export(
     """Merge the adapters into the base and write one ordinary model folder, tokenizer and chat template with it."""
     set_up_logging(quiet)
     resolved = _checked(config, overrides)
-    _need_training_packages()
+    from trainkit.start import need_training_packages
+
+    need_training_packages()
     from trainkit.export import export_model
 
     made = export_model(resolved)
@@ -144,7 +155,9 @@ def chat(
     from trainkit.chat_config import chat_config
 
     resolved = chat_config(model, overrides or [], greedy=greedy)
-    _need_training_packages()
+    from trainkit.start import need_training_packages
+
+    need_training_packages()
     from trainkit.chat import answer_once, talk
 
     if prompt is None:
@@ -175,19 +188,83 @@ def encode(
         print(f"{made['rows_in']} rows in, {made['examples']} examples in {out}")
 
 
+@app.command(no_args_is_help=True, context_settings=FLAGS)
+def plan(words: Words, json: Json = False, quiet: Quiet = False) -> None:
+    """What a run would do: where its rows go, what is trained, blocks and steps. Nothing is trained, no model is loaded."""
+    set_up_logging(quiet)
+    from trainkit.config import load_config
+
+    resolved = load_config(*_file_and_words(words), training=False)
+    from trainkit.plan import plan_run
+    from trainkit.plan_text import print_plan
+
+    found = plan_run(resolved)
+    if json:
+        print_json(found)
+    else:
+        print_plan(found)
+
+
 @app.command(no_args_is_help=True)
 def show(
     config: Config,
     overrides: Overrides = None,
-    n: Annotated[int, typer.Option("-n", min=1, help="How many examples.")] = 2,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many examples, or blocks of a packed run.")] = 2,
+    rows: Annotated[
+        str | None,
+        typer.Option("--rows", help="These examples (or blocks) instead of the first: 3,17", show_default=False),
+    ] = None,
+    json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show the first examples decoded, with what is trained in colour (in [[ ]] where there is no colour)."""
+    """Show one batch decoded, with what is trained in colour (in [[ ]] where there is no colour), and where it is from."""
     set_up_logging(quiet)
     resolved = _checked(config, overrides, weights=False)
-    from trainkit.encode import show_examples
+    from trainkit.show import print_batch, show_batch
 
-    show_examples(resolved, n)
+    batch = show_batch(resolved, n, rows)
+    if json:
+        print_json(batch.as_json())
+    else:
+        print_batch(batch)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a run config, with which editors complete and check the YAML."""
+    from trainkit.schema import config_schema
+
+    print_json(config_schema())
+
+
+@app.command()
+def templates(
+    name: Annotated[
+        str | None, typer.Argument(help="A template to look at; without it, all.", show_default=False)
+    ] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            "--check",
+            metavar="MODEL",
+            help="Compare with the chat template in a model's folder: NAME, or the nearest of all.",
+        ),
+    ] = None,
+    system: Annotated[
+        str | None, typer.Option("--system", help="System text of the sample; an empty one for none.")
+    ] = None,
+    tools: Annotated[
+        bool | None,
+        typer.Option("--tools/--no-tools", help="With tools and a call; else where the template has its own."),
+    ] = None,
+    thinking: Annotated[str, typer.Option("--thinking", help="enable_thinking: true, false or null.")] = "true",
+    json: Json = False,
+) -> None:
+    """List the chat templates, show how one spells a conversation, or compare it with a model's own."""
+    set_up_logging(quiet=False)
+    from trainkit.templates_command import run_templates
+
+    raise typer.Exit(run_templates(name, check, system=system, tools=tools, thinking=thinking, json=json))
 
 
 @app.command()
@@ -202,30 +279,20 @@ def env(json: Json = False) -> None:
         print("\n".join(f"{name}: {value}" for name, value in found.items()))
 
 
+def _file_and_words(words: list[str]) -> tuple[str | None, list[str]]:
+    """The config file, where the first word names one, and the keys after it."""
+    file = words[0] if not words[0].startswith("--") and ("=" not in words[0] or Path(words[0]).is_file()) else None
+    return file, words[1:] if file else words
+
+
 def _checked(config: Path, overrides: list[str] | None, *, weights: bool = True):  # type: ignore[no-untyped-def]
     """The resolved config; everything that is wrong with it comes before anything heavy is imported."""
     from trainkit.config import load_config
     from trainkit.preflight import check_places
 
-    resolved = load_config(config, overrides or [])
+    resolved = load_config(config, overrides or [], training=weights)
     check_places(resolved, weights=weights)
     return resolved
-
-
-def _need_training_packages() -> None:
-    """Raise ``UsageError`` with the install line where the [train] extra is missing."""
-    import importlib.util
-
-    from registry.errors import UsageError
-
-    missing = [
-        name for name in ("torch", "transformers", "peft", "safetensors") if importlib.util.find_spec(name) is None
-    ]
-    if missing:
-        raise UsageError(
-            f"training needs packages that are not installed: {', '.join(missing)}",
-            mend='Install them:  pip install "tunekit[train]"',
-        )
 
 
 def main() -> None:

@@ -5,35 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
+from registry.errors import Faults
+from trainkit.config_read import read_config
+from trainkit.config_rules import combination_faults, derive, unbuilt
+from trainkit.keys import check_keys, key_table
 
-from registry.errors import Faults, UsageError, did_you_mean
-from trainkit.keys import check_keys
-
-STAGES_BUILT = ("pt", "sft", "dpo")
-METHODS_BUILT = ("full", "lora")
-SCHEDULES_BUILT = (
-    "linear",
-    "cosine",
-    "constant",
-    "constant_with_warmup",
-    "polynomial",
-    "inverse_sqrt",
-    "cosine_with_min_lr",
+# What the parts of a run's config are not: told about it, and no keys.
+ABOUT = ("source", "notes", "not_built", "origins")
+# Keys that change neither what is trained nor in which order.
+FREE = (
+    "per_device_eval_batch_size",
+    "use_cpu",
+    "gradient_checkpointing",
+    "disable_gradient_checkpointing",
+    "eval_on_each_dataset",
+    "preprocessing_num_workers",
+    "cache_path",
 )
-# What each schedule may be told in lr_scheduler_kwargs; the others take nothing.
-SCHEDULE_SETTINGS = {
-    "cosine": ("num_cycles",),
-    "cosine_with_min_lr": ("num_cycles", "min_lr", "min_lr_rate"),
-    "polynomial": ("lr_end", "power"),
-    "inverse_sqrt": ("timescale",),
-}
-OPTIMIZERS_BUILT = ("adamw_torch", "adamw_torch_fused")
-PREF_LOSSES_BUILT = ("sigmoid",)
 
 
 @dataclass(frozen=True)
@@ -51,20 +43,37 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which rows, and how they become examples. ``cutoff_len`` in tokens."""
+    """Which rows, and how they become examples. ``cutoff_len`` in tokens, ``buffer_size`` in rows; ``dataset_dir`` a
+    folder, ``ONLINE``, ``REMOTE:org/repo`` or entries by name; ``enable_thinking`` None is a third value, not "unset"."""
 
     template: str | None
     dataset: tuple[str, ...] | None
     eval_dataset: tuple[str, ...] | None
-    dataset_dir: str
+    dataset_dir: str | dict[str, Any]
     cutoff_len: int
+    truncation: str
     train_on_prompt: bool
     mask_history: bool
     max_samples: int | None
     val_size: float
+    eval_on_each_dataset: bool
+    mix_strategy: str
+    interleave_probs: tuple[float, ...] | None
+    streaming: bool
+    buffer_size: int
     packing: bool | None
+    neat_packing: bool
+    batching_strategy: str
     default_system: str | None
+    tool_format: str | None
+    tool_prompt_date: str | None
+    enable_thinking: bool | None
+    preserve_thinking: bool
+    special_text: str
+    tokenized_path: str | None
+    cache_path: str | None
     preprocessing_batch_size: int
+    preprocessing_num_workers: int | None
 
 
 @dataclass(frozen=True)
@@ -164,7 +173,12 @@ class ExportConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything one run reads, resolved. ``notes`` are said once when it starts."""
+    """Everything one run reads, resolved.
+
+    ``notes`` are said once when it starts; ``not_built`` holds what encoding lets pass and training refuses; ``origins``
+    tells of each key where its value is from: "file, line 3", "override", "flag", "given" (from Python), "default", or
+    "derived from KEY".
+    """
 
     stage: str
     compat: str
@@ -184,6 +198,8 @@ class RunConfig:
     export: ExportConfig
     source: str
     notes: tuple[str, ...] = ()
+    not_built: tuple[str, ...] = ()
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def strict(self) -> bool:
@@ -191,16 +207,11 @@ class RunConfig:
 
     def fingerprint(self) -> str:
         """A hash of everything that shapes the losses: the same for two runs that may continue each other."""
-        shaping = {
-            k: v
-            for k, v in asdict(self).items()
-            if k in ("stage", "compat", "model", "data", "method", "preference", "optim")
-        }
-        free = ("per_device_eval_batch_size", "use_cpu", "gradient_checkpointing", "disable_gradient_checkpointing")
+        parts = asdict(self)
+        shaping = {k: parts[k] for k in ("stage", "compat", "model", "method", "preference", "optim")}
+        shaping["data"] = {k: v for k, v in parts["data"].items() if k not in FREE}
         shaping["loop"] = {
-            k: v
-            for k, v in asdict(self.loop).items()
-            if k not in free and not k.startswith(("logging", "save", "eval"))
+            k: v for k, v in parts["loop"].items() if k not in FREE and not k.startswith(("logging", "save", "eval"))
         }
         return hashlib.sha256(json.dumps(shaping, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
@@ -208,7 +219,7 @@ class RunConfig:
         """Every resolved key and value, as it is written beside the model."""
         flat: dict[str, Any] = {}
         for key, value in asdict(self).items():
-            if key not in ("source", "notes"):
+            if key not in ABOUT:
                 flat |= value if isinstance(value, dict) else {key: value}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in flat.items()}
 
@@ -225,166 +236,40 @@ PARTS = {
 }
 
 
-def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
-    """Read YAML or JSON (or take a mapping), apply ``key=value`` overrides, check it, build it.
+def load_config(
+    source: str | Path | Mapping[str, Any] | None, words: Sequence[str] = (), *, training: bool = True
+) -> RunConfig:
+    """Read YAML or JSON (or take a mapping, or nothing), apply ``key=value`` and ``--key value`` words, check, build.
 
+    Without ``training`` what is planned and touches no token ids is no fault: it stands in ``not_built`` of the result.
     Raises ``Faults`` with every fault of keys, values and combinations together; ``UsageError`` where the file
     itself cannot be read. Nothing outside the file is looked at here: ``trainkit.preflight`` does that.
     """
-    where, raw, lines, faults = _read(source)
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key:
-            faults.append(f'"{override}" is no key=value')
-            continue
-        lines.pop(key.partition(".")[0], None)
-        _override(raw, key, text, faults)
-    checked = check_keys(raw, lines)
-    faults += checked.faults + combination_faults(checked.values)
-    if faults:
-        raise Faults(where, faults)
-    return _build(checked.values, where, tuple(checked.notes))
+    given = read_config(source, words)
+    checked = check_keys(given.raw, given.lines, training=training)
+    lines = {key: given.lines[name] for key, name in checked.written.items() if name in given.lines}
+    waiting = (*checked.not_built, *unbuilt(checked.values, lines))
+    faults = [*given.faults, *checked.faults, *combination_faults(checked.values, lines, checked.doubtful)]
+    if faults or (training and waiting):
+        raise Faults(given.where, [*faults, *(waiting if training else ())])
+    derived, notes = derive(checked.values)
+    origins = {key: given.origins.get(checked.written.get(key, key), "default") for key in checked.values}
+    table = key_table()
+    for key, name in checked.written.items():
+        if table[name]["status"] == "translated":
+            origins[key] = f"derived from {name}"
+    for key, (value, cause) in derived.items():
+        checked.values[key], origins[key] = value, f"derived from {cause}"
+    return _build(
+        checked.values,
+        source=given.where,
+        notes=(*checked.notes, *notes),
+        not_built=waiting,
+        origins=origins,
+    )
 
 
-def _build(values: Mapping[str, Any], source: str, notes: tuple[str, ...]) -> RunConfig:
+def _build(values: Mapping[str, Any], **about: Any) -> RunConfig:
     parts = {name: part(**{f.name: values[f.name] for f in fields(part)}) for name, part in PARTS.items()}
     own = {f.name: values[f.name] for f in fields(RunConfig) if f.name in values and f.name not in parts}
-    return RunConfig(**own, **parts, source=source, notes=notes)
-
-
-def _read(source: str | Path | Mapping[str, Any]) -> tuple[str, dict[str, Any], dict[str, int], list[str]]:
-    if isinstance(source, Mapping):
-        return "config", dict(source), {}, []
-    path = Path(source)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UsageError("no such config file", where=str(path)) from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"the config is not UTF-8: {error.reason} at byte {error.start}", where=str(path)) from None
-    except OSError as error:
-        raise UsageError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    if path.suffix == ".json":
-        return (str(path), *_read_json(path, text))
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        at = f"{path}, line {mark.line + 1}" if mark else str(path)
-        raise UsageError(f"not YAML: {getattr(error, 'problem', None) or error}", where=at) from None
-    except (ValueError, RecursionError) as error:  # a 13th month, 5,000 digits, 1,000 brackets
-        raise UsageError(f"not YAML: a value that cannot be read: {error}", where=str(path)) from None
-    if not isinstance(raw, dict) or not isinstance(node, yaml.MappingNode):
-        raise UsageError("a config must be a mapping of keys to values", where=str(path))
-    lines: dict[str, int] = {}
-    faults: list[str] = []
-    for key_node, _ in node.value:
-        key, line = str(key_node.value), key_node.start_mark.line + 1
-        if key in lines:
-            faults.append(f'line {line}, "{key}" is there twice (first on line {lines[key]})')
-        lines[key] = line
-    return str(path), raw, lines, faults
-
-
-def _read_json(path: Path, text: str) -> tuple[dict[str, Any], dict[str, int], list[str]]:
-    """YAML would nearly do: it knows no tab for indenting, and no pairs of surrogates."""
-    faults: list[str] = []
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        faults.extend(f'"{name}" is there twice' for name in dict.fromkeys(names) if names.count(name) > 1)
-        return dict(pairs)
-
-    try:
-        raw = json.loads(text, object_pairs_hook=unique)
-    except json.JSONDecodeError as error:
-        raise UsageError(f"not JSON: {error.msg}", where=f"{path}, line {error.lineno}") from None
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"not JSON: a value that cannot be read: {error}", where=str(path)) from None
-    if not isinstance(raw, dict):
-        raise UsageError("a config must be a mapping of keys to values", where=str(path))
-    return raw, {}, faults
-
-
-def _override(raw: dict[str, Any], key: str, text: str, faults: list[str]) -> None:
-    try:
-        value = yaml.safe_load(text) if text else None
-    except yaml.YAMLError:
-        value = text
-    *parents, last = key.split(".")
-    target = raw
-    for parent in parents:
-        if target.get(parent) is None:
-            target[parent] = {}
-        target = target[parent]
-        if not isinstance(target, dict):
-            faults.append(f'"{key}": {parent} is no mapping')
-            return
-    target[last] = value
-
-
-def combination_faults(v: Mapping[str, Any]) -> list[str]:
-    """What does not go together, though each key is right by itself (as LLaMA-Factory 0.9.5)."""
-    lora = v["finetuning_type"] == "lora"
-    built = {
-        "stage": STAGES_BUILT,
-        "finetuning_type": METHODS_BUILT,
-        "lr_scheduler_type": SCHEDULES_BUILT,
-        "optim": OPTIMIZERS_BUILT,
-        "pref_loss": PREF_LOSSES_BUILT,
-    }
-    rules = [
-        (v[key] not in known, f'"{key}: {v[key]}" is not built yet; there is: {", ".join(known)}')
-        for key, known in built.items()
-    ]
-    rules += [
-        (not v["model_name_or_path"], '"model_name_or_path" is missing: name a model folder or hub id'),
-        (v["do_train"] and not v["dataset"], '"dataset" is missing: name one or more datasets to train on'),
-        (v["val_size"] > 0 and not v["dataset"], '"val_size" needs a "dataset" to take rows from'),
-        (v["val_size"] > 0 and bool(v["eval_dataset"]), '"val_size" and "eval_dataset" exclude each other'),
-        (
-            (v["do_eval"] or v["eval_strategy"] != "no") and not (v["eval_dataset"] or v["val_size"]),
-            'evaluation needs "eval_dataset" or "val_size"',
-        ),
-        (v["train_on_prompt"] and v["mask_history"], '"train_on_prompt" and "mask_history" exclude each other'),
-        (v["stage"] != "sft" and v["train_on_prompt"], '"train_on_prompt" is for stage sft only'),
-        (v["stage"] != "sft" and v["mask_history"], '"mask_history" is for stage sft only'),
-        (
-            v["stage"] != "pt" and bool(v["packing"]),
-            '"packing" of whole examples is not built yet; remove the key to train padded',
-        ),
-        (not lora and bool(v["adapter_name_or_path"]), '"adapter_name_or_path" needs finetuning_type lora'),
-        (not lora and v["use_rslora"], '"use_rslora" needs finetuning_type lora'),
-        (not lora and v["use_dora"], '"use_dora" needs finetuning_type lora'),
-        (
-            v["stage"] == "pt" and v["cutoff_len"] < 2,
-            '"cutoff_len" must be at least 2 for pt: a token is predicted from one before it',
-        ),
-        (v["max_steps"] == 0, '"max_steps" is 0: nothing would be trained; -1 goes by num_train_epochs'),
-        (v["max_steps"] < 0 and v["num_train_epochs"] <= 0, '"num_train_epochs" must be above 0'),
-        (v["save_strategy"] == "steps" and v["save_steps"] == 0, '"save_steps" must be above 0'),
-        (v["logging_strategy"] == "steps" and v["logging_steps"] == 0, '"logging_steps" must be above 0'),
-    ]
-    rules += [(v[key] >= 1, f'"{key}" is {v[key]:g}, and must be below 1') for key in ("adam_beta1", "adam_beta2")]
-    rules += [
-        (v["num_train_epochs"] > 1e9, '"num_train_epochs": is too large a number'),
-        (v["repetition_penalty"] == 0, '"repetition_penalty" must be above 0; 1 changes nothing'),
-        (0 < v["temperature"] < 1e-5, f'"temperature" is {v["temperature"]:g}; write 0 for the likeliest token'),
-    ]
-    return [fault for broken, fault in rules if broken] + _schedule_faults(v)
-
-
-def _schedule_faults(v: Mapping[str, Any]) -> list[str]:
-    """Settings that the chosen schedule does not have, or that are no numbers it can work with."""
-    known = SCHEDULE_SETTINGS.get(v["lr_scheduler_type"], ())
-    faults = []
-    for name, value in (v["lr_scheduler_kwargs"] or {}).items():
-        if name not in known:
-            there = f"it takes {', '.join(known)}. {did_you_mean(str(name), known)}" if known else "it takes none"
-            faults.append(f'"lr_scheduler_kwargs": {v["lr_scheduler_type"]} has no setting "{name}"; {there}'.rstrip())
-        elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-            faults.append(f'"lr_scheduler_kwargs.{name}" must be a number of 0 or more, not {value!r}')
-        elif name == "timescale" and value == 0:
-            faults.append('"lr_scheduler_kwargs.timescale" must be above 0')
-    return faults
+    return RunConfig(**own, **parts, **about)

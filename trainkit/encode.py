@@ -1,55 +1,80 @@
-"""Tokenise without training: the examples of a run as JSON lines, or decoded and coloured on the console."""
+"""Tokenise without training: the examples of a run as JSON lines, or its encoded datasets as a folder."""
 
 from __future__ import annotations
 
-import sys
+from array import array
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from registry.atomic import atomic_file
-from registry.encode import IGNORE, Example
 from registry.errors import UsageError
+from registry.examples import AnyExample, Example, PreferenceExample
 from registry.manifest import build_manifest, write_manifest
+from registry.packed import join_block
 from registry.tokenizer import Tokenizer
 from trainkit.config import RunConfig
-from trainkit.data.source import AnyExample, Examples, open_examples
+from trainkit.data.blocks import blocks_in_order, is_packed
+from trainkit.data.source import Examples, open_examples
+from trainkit.data.tokenized import is_tokenized, save_tokenized
+from trainkit.data.views import View
 from trainkit.hub import model_folder
 from trainkit.preflight import check_places, check_writable
 
 
 def encode_to_file(config: RunConfig, out: Path) -> dict[str, Any]:
-    """Write one JSON object an example: ``input_ids``, ``attention_mask`` and, but for pt, ``labels``; preference
-    pairs as ``chosen_*`` and ``rejected_*``. Raises ``UsageError`` for what is no .jsonl."""
-    if out.suffix != ".jsonl":
+    """Write one JSON object an example to a .jsonl file: ``input_ids``, ``attention_mask`` and, but for pt, ``labels``;
+    preference pairs as ``chosen_*`` and ``rejected_*``. A name without an ending is a folder for ``tokenized_path``.
+
+    Raises ``UsageError`` for other endings, and for a place that is taken by something else.
+    """
+    if out.suffix not in ("", ".jsonl") and not out.is_dir():
         raise UsageError(
-            f'"{out.suffix or out}" is not written yet',
+            f'"{out.suffix}" is not written',
             where=str(out),
-            mend="Give the output a name that ends in .jsonl",
+            mend="A name that ends in .jsonl is written as JSON lines, one without an ending as an encoded folder.",
         )
-    if out.is_dir():
-        raise UsageError("this is a folder, a file is needed", where=str(out))
     check_writable(out.parent)
-    examples, _ = load(config)
+    if out.suffix == ".jsonl" and not out.is_dir():
+        examples, tokenizer = load(config)
+        _check_is_no_source(examples, out)
+        with atomic_file(out) as handle:
+            for columns in rows_to_write(config, examples.train, tokenizer):
+                handle.write(orjson.dumps(columns) + b"\n")
+    else:
+        if out.is_file():
+            raise UsageError("this is a file, a folder is needed", where=str(out))
+        if out.is_dir() and any(out.iterdir()) and not is_tokenized(out):
+            raise UsageError("the folder holds something else", where=str(out), mend="Name a new one.")
+        examples, tokenizer = load(config)
+        save_tokenized(out, examples.sets)
+    examples.write_rejects(out.with_name(out.name + ".rejects.jsonl"))
+    files = sorted(examples.ledger.by_file)
+    manifest = build_manifest("trainkit encode", config.flat(), files, examples.ledger, [out] if out.is_file() else [])
+    sequences_cut, tokens_cut = examples.cut()
+    facts = {
+        "examples": len(examples.train),
+        "tokens": int(examples.train.lengths.sum(dtype="int64")),
+        "trained_tokens": int(examples.train.trained.sum(dtype="int64")),
+        "sequences_cut": sequences_cut,
+        "tokens_cut": tokens_cut,
+        "dropped_tokens": examples.dropped_tokens,
+        "special_texts": examples.special_texts,
+    }
+    write_manifest(out, manifest | facts)
+    told = {key: manifest[key] for key in ("rows_in", "rows_out", "rejected")}
+    return told | facts | {"outputs": [str(out)]}
+
+
+def _check_is_no_source(examples: Examples, out: Path) -> None:
     if any(Path(file).resolve() == out.resolve() for file in examples.ledger.by_file):
         raise UsageError(
             "this file is one of the datasets, and writing it would destroy them",
             where=str(out),
             mend="Choose another name for the output.",
         )
-    with atomic_file(out) as handle:
-        for example in examples.train:
-            handle.write(orjson.dumps(columns_of(example, config.stage)) + b"\n")
-    examples.write_rejects(out.with_name(out.name + ".rejects.jsonl"))
-    manifest = build_manifest("trainkit encode", config.flat(), sorted(examples.ledger.by_file), examples.ledger, [out])
-    sequences_cut, tokens_cut = examples.cut()
-    facts = {"examples": len(examples.train), "sequences_cut": sequences_cut, "tokens_cut": tokens_cut}
-    manifest |= facts | {"dropped_tokens": examples.dropped_tokens}
-    write_manifest(out, manifest)
-    return {key: manifest[key] for key in ("rows_in", "rows_out", "rejected", *facts, "dropped_tokens")} | {
-        "outputs": [str(out)]
-    }
 
 
 def load(config: RunConfig) -> tuple[Examples, Tokenizer]:
@@ -57,46 +82,45 @@ def load(config: RunConfig) -> tuple[Examples, Tokenizer]:
     if not config.data.dataset:
         raise UsageError('"dataset" is missing', where=config.source)
     entries = check_places(config, weights=False)
-    return open_examples(
-        config.stage, config.data, entries, model_folder(config.model), seed=config.loop.seed, strict=config.strict
+    return open_examples(config, entries, model_folder(config.model))
+
+
+def rows_to_write(config: RunConfig, view: View, tokenizer: Tokenizer) -> Iterator[dict[str, Any]]:
+    """Each example of a run, or each block of a packed one, as its columns."""
+    if not is_packed(config):
+        return (columns_of(view[number], config.stage) for number in range(len(view)))
+    pad_id, data = tokenizer.pad_id or 0, config.data
+    return (
+        block_columns([view[n] for n in block], data.cutoff_len, pad_id, strict=config.strict, neat=data.neat_packing)  # type: ignore[misc]
+        for block in blocks_in_order(config, view)
     )
 
 
-def columns_of(example: AnyExample, stage: str) -> dict[str, list[int]]:
+def columns_of(example: AnyExample, stage: str) -> dict[str, Any]:
     """One example as the columns that LLaMA-Factory's processors give for its stage."""
     if isinstance(example, Example):
         mask = {"attention_mask": [1] * len(example.ids)}
         return {"input_ids": list(example.ids), **({} if stage == "pt" else {"labels": list(example.labels)}), **mask}
-    sides = {"chosen": example.chosen, "rejected": example.rejected}
+    if isinstance(example, PreferenceExample):
+        sides = {"chosen_": example.chosen, "rejected_": example.rejected}
+        return {
+            f"{name}{part}": list(value)
+            for name, side in sides.items()
+            for part, value in (("input_ids", side.ids), ("labels", side.labels))
+        }
+    own, kl = example.own, example.kl
     return {
-        f"{name}_{part}": list(value)
-        for name, side in sides.items()
-        for part, value in (("input_ids", side.ids), ("labels", side.labels))
-    }
+        "input_ids": list(own.ids), "attention_mask": [1] * len(own.ids), "labels": list(own.labels),
+        "kl_input_ids": list(kl.ids), "kl_labels": list(kl.labels), "kto_tags": example.desirable,
+    }  # fmt: skip
 
 
-def show_examples(config: RunConfig, count: int) -> None:
-    """Print the first ``count`` examples as text, trained tokens in green (between [[ and ]] off a terminal)."""
-    examples, tokenizer = load(config)
-    colour = sys.stdout.isatty()
-    for number, example in enumerate(examples.train[:count], start=1):
-        for name, side in (
-            (("", example),)
-            if isinstance(example, Example)
-            else (("chosen", example.chosen), ("rejected", example.rejected))
-        ):
-            print(f"─── example {number} {name} · {len(side.ids)} tokens, {side.num_trained} trained")
-            print(coloured(side, tokenizer, colour=colour))
-
-
-def coloured(example: Example, tokenizer: Tokenizer, *, colour: bool) -> str:
-    """The decoded text of an example with its trained spans marked."""
-    before, after = ("\x1b[32m", "\x1b[0m") if colour else ("[[", "]]")
-    parts: list[str] = []
-    start = 0
-    for end in range(1, len(example.ids) + 1):
-        if end == len(example.ids) or (example.labels[end] == IGNORE) != (example.labels[start] == IGNORE):
-            text = tokenizer.decode(example.ids[start:end])
-            parts.append(text if example.labels[start] == IGNORE else f"{before}{text}{after}")
-            start = end
-    return "".join(parts)
+def block_columns(
+    examples: list[Example], block_len: int, pad_id: int, *, strict: bool, neat: bool
+) -> dict[str, list[int]]:
+    """One packed block as LLaMA-Factory's columns: ``attention_mask`` numbers the examples from 1, 0 for padding; in
+    their plain packing (``strict`` without ``neat``) it is 1 everywhere."""
+    block = join_block(examples, block_len, pad_id, strict=strict)
+    mask = block.segments if neat or not strict else array("i", [1] * block_len)
+    columns = {"input_ids": block.ids, "labels": block.labels, "position_ids": block.positions, "attention_mask": mask}
+    return {name: list(values) for name, values in columns.items()}

@@ -25,16 +25,18 @@ def mean_loss(
     head_only: bool,
     perplexity: bool,
     by_batch: bool = False,
+    name: str = "",
 ) -> dict[str, float]:
     """``eval_loss`` (the sum over everything divided by its whole weight) and the loss's metrics, each as
-    ``eval_<name>``; ``perplexity`` adds its exponential, which has a meaning for pt only.
+    ``eval_<name>``; ``perplexity`` adds its exponential, which has a meaning for pt only. The ``name`` of a set that is one of
+    several stands before each number: ``eval_<name>_loss``.
 
     ``by_batch`` takes the mean of the batches' means, each counted by its examples, as the Trainer does
     (``compat: strict``): it changes with the batch size where examples differ in length.
     """
     was_training = model.training
     model.eval()
-    total, weight = 0.0, 0
+    total, weight = 0.0, 0.0
     sums: dict[str, float] = {}
     for batch in batches:
         batch = batch.to(backend.device)
@@ -42,11 +44,11 @@ def mean_loss(
             logprobs = token_logprobs(model, batch, head_only=head_only)
         loss_sum, metrics = loss(logprobs, batch, reference_of(batch))
         count = len(batch.indices) if by_batch else batch.weight
-        total += float(loss_sum) * count / max(batch.weight, 1)
+        total += float(loss_sum) * count / (batch.weight or 1)
         weight += count
-        for name, value in metrics.items():
-            sums[name] = sums.get(name, 0.0) + float(value) * count / max(batch.weight, 1)
+        for of, value in metrics.items():
+            sums[of] = sums.get(of, 0.0) + float(value) * count / (batch.weight or 1)
     model.train(was_training)
-    mean = total / max(weight, 1)
-    found = {"eval_loss": mean, **{f"eval_{name}": value / max(weight, 1) for name, value in sums.items()}}
+    mean = total / (weight or 1)
+    found = {"eval_loss": mean, **{f"eval_{name}": value / (weight or 1) for name, value in sums.items()}}
     return found | ({"perplexity": math.exp(min(mean, 700.0))} if perplexity else {})

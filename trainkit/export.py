@@ -28,6 +28,7 @@ from trainkit.model import (
     merge_adapters,
     tokenizer_to_save,
 )
+from trainkit.modelfile import modelfile_of
 from trainkit.preflight import check_swappable
 from trainkit.rules import render_rules
 
@@ -68,8 +69,10 @@ def export_model(config: RunConfig) -> dict[str, Any]:
     dtype = _dtype(config)
     model = model.to(dtype)
     model.config.use_cache = True  # type: ignore[union-attr]
-    chat_template = chat_template_of(config.data.template, tokenizer, config.data.default_system)
+    chat_template = chat_template_of(config.data.template, tokenizer, render_rules(config))
     saved_tokenizer = tokenizer_to_save(config.model, tokenizer, source, chat_template)
+    limit = getattr(model.config, "max_position_embeddings", None)
+    modelfile = modelfile_of(config.data.template, tokenizer, render_rules(config), limit)
     facts = {
         "export_dir": str(target),
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -80,6 +83,7 @@ def export_model(config: RunConfig) -> dict[str, Any]:
     manifest = build_manifest("trainkit export", config.flat(), [], Ledger())
     with atomic_folder(target) as folder:
         save_weights(folder, model, saved_tokenizer, max_shard_size=f"{config.export.export_size}GB")
+        (folder / "Modelfile").write_text(modelfile, "utf-8")
         write_manifest(target, manifest | facts)  # before the swap: it is what tells an export of ours
     return {"command": "export", "outputs": [str(target)], **facts}
 

@@ -1,4 +1,4 @@
-"""Every key a run config may hold, by name: its type and range, and whether it is used, accepted, refused or renamed."""
+"""Every key a run config may hold, by name: its type and range, and whether it is used, accepted, refused or read as another."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import reprlib
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -25,11 +25,19 @@ SHORT.maxlevel, SHORT.maxstring, SHORT.maxother = 2, 200, 200
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The outcome of checking a config's keys: values of used keys (defaults filled in), faults, and notes to print."""
+    """The outcome of checking a config's keys.
+
+    ``values`` of used keys with defaults filled in; ``faults``; ``not_built``: what stops a run and lets encoding
+    pass; ``notes`` to print; ``written``: used key → the key that set it, which may be an older or another name;
+    ``doubtful``: used keys whose value could not be read, so that the default in ``values`` says nothing.
+    """
 
     values: dict[str, Any]
-    faults: list[str]
-    notes: list[str]
+    faults: list[str] = field(default_factory=list)
+    not_built: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    written: dict[str, str] = field(default_factory=dict)
+    doubtful: set[str] = field(default_factory=set)
 
 
 @cache
@@ -39,44 +47,68 @@ def key_table() -> dict[str, dict[str, Any]]:
     return yaml.load((files(__package__) / "keys.yaml").read_text(encoding="utf-8"), Loader=loader)
 
 
-def check_keys(raw: Mapping[str, Any], lines: Mapping[str, int] | None = None) -> Checked:
+def check_keys(raw: Mapping[str, Any], lines: Mapping[str, int] | None = None, *, training: bool = True) -> Checked:
     """Check every key of ``raw`` against the table; ``lines`` tells where in the file each stands.
 
-    Nothing is raised: all faults come back together, each with the key's line and how to mend it.
+    Nothing is raised: all faults come back together, each with the key's line and how to mend it. Without
+    ``training`` a refused key that is planned and changes no ids goes to ``not_built`` instead.
     """
     table = key_table()
-    values = {key: _from_default(spec) for key, spec in table.items() if spec["status"] == "used"}
-    faults: list[str] = []
-    notes: list[str] = []
-    for key, value in raw.items():
-        at = f"line {lines[key]}, " if lines and key in lines else ""
-        spec = table.get(str(key))
+    checked = Checked({key: _from_default(spec) for key, spec in table.items() if spec["status"] == "used"})
+    for written, value in raw.items():
+        at = f"line {lines[written]}, " if lines and written in lines else ""
+        key, spec = written, table.get(str(written))
         if spec is None:
-            faults.append(f'{at}"{key}" is not a key. {did_you_mean(str(key), table)}'.rstrip())
+            checked.faults.append(f'{at}"{key}" is not a key. {did_you_mean(str(key), table)}'.rstrip())
             continue
-        status = spec["status"]
-        if status == "renamed":
-            new = spec["to"]
-            if table[new]["status"] != "used" or new in raw:
-                faults.append(f'{at}"{key}" is now called "{new}"')
+        if spec["status"] == "renamed":
+            key, spec = spec["to"], table[spec["to"]]
+            if spec["status"] != "used" or key in raw:
+                checked.faults.append(f'{at}"{written}" is now called "{key}"')
                 continue
-            notes.append(f"{key} is now called {new}; it is read as that")
-            key, spec, status = new, table[new], table[new]["status"]
-        if status == "refused":
+            checked.notes.append(f"{written} is now called {key}; it is read as that")
+        if spec["status"] == "refused":
             if not _harmless(value, spec):
-                faults.append(f'{at}"{key}": {spec["why"]}')
+                waits = spec.get("coming") and not spec.get("ids") and not training
+                (checked.not_built if waits else checked.faults).append(f'{at}"{key}": {spec["why"]}')
             continue
         try:
             value = coerce(key, value, spec)
         except ValueError as error:
-            faults.append(f'{at}"{key}": {error}')
+            checked.faults.append(f'{at}"{key}": {error}')
+            checked.doubtful.add(key)
             continue
-        if status == "accepted":
+        if spec["status"] == "accepted":
             if value != _from_default(spec):
-                notes.append(f"{key} has no effect here: {spec['why']}")
+                checked.notes.append(f"{key} has no effect here: {spec['why']}")
+        elif spec["status"] == "translated":
+            _translate(checked, raw, key, value, at)
         else:
-            values[key] = value
-    return Checked(values, faults, notes)
+            checked.values[key] = value
+            checked.written[key] = written
+    return checked
+
+
+def _translate(checked: Checked, raw: Mapping[str, Any], key: str, value: Any, at: str) -> None:
+    """Set the keys that a value of another trainer's key stands for, unless something else was said about them."""
+    table = key_table()
+    for target, meant in table[key]["means"][value].items():
+        other = checked.written.get(target, target)
+        said = checked.values[target] if target in checked.written else meant
+        if target in raw:
+            other, said = target, raw[target]
+        if not _equal(said, meant, table[target]):
+            checked.faults.append(
+                f'{at}"{key}: {_lower(value)}" means {target}: {_lower(meant)}, and "{other}" says another thing'
+            )
+            continue
+        checked.values[target] = meant
+        checked.written.setdefault(target, key)
+        checked.notes.append(f"{key}: {_lower(value)} is read as {target}: {_lower(meant)}")
+
+
+def _lower(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _from_default(spec: Mapping[str, Any]) -> Any:
@@ -112,6 +144,8 @@ def coerce(key: str, value: Any, spec: Mapping[str, Any]) -> Any:
             return None
         raise ValueError(f"must not be null; expected {kind}")
     value = _typed(key, value, kind)
+    if isinstance(value, str):
+        value = spec.get("aliases", {}).get(value, value)
     choices = spec.get("choices")
     if choices and value not in choices:
         raise ValueError(
@@ -130,8 +164,10 @@ def coerce(key: str, value: Any, spec: Mapping[str, Any]) -> Any:
 
 def _typed(key: str, value: Any, kind: str) -> Any:
     shown = "(hidden)" if is_secret(key) else SHORT.repr(value)
-    if kind == "str" and isinstance(value, str | int | float) and not isinstance(value, bool):
+    if kind in ("str", "str|dict") and isinstance(value, str | int | float) and not isinstance(value, bool):
         return str(value)
+    if kind == "str|dict" and isinstance(value, Mapping):
+        return dict(value)
     if kind in ("bool", "bool|str"):
         if isinstance(value, bool):
             return value
@@ -155,7 +191,12 @@ def _typed(key: str, value: Any, kind: str) -> Any:
     if kind in ("list[str]", "list[float]"):
         items = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
         if isinstance(items, list | tuple) and not any(isinstance(i, dict | list) for i in items):
-            return tuple(str(i) if kind == "list[str]" else float(i) for i in items if i != "")
+            if kind == "list[str]":
+                return tuple(str(i) for i in items if i != "")
+            try:
+                return tuple(float(i) for i in items if i != "")
+            except (TypeError, ValueError, OverflowError):
+                raise ValueError(f"expected {_worded(kind)}, not {shown}") from None
     if kind == "dict":
         if isinstance(value, str):
             try:
@@ -176,4 +217,5 @@ def _worded(kind: str) -> str:
         "bool": "true or false",
     }
     words |= {"bool|str": "true, false or a path", "list[str]": "names with commas between", "dict": "a mapping"}
+    words |= {"list[float]": "numbers with commas between", "str|dict": "a folder or a mapping"}
     return words.get(kind, kind)

@@ -14,7 +14,7 @@ from registry.errors import StoppedByUser, StoppedError
 from trainkit.backends.single import Single
 from trainkit.config import LoopConfig, OptimConfig
 from trainkit.data.collate import Batch
-from trainkit.data.loader import StepPlan
+from trainkit.data.loader import Plan
 from trainkit.metrics import Progress, RunLog
 from trainkit.schedule import lr_at, warmup_length
 from trainkit.stages import Loss
@@ -34,7 +34,7 @@ class Training:
     parameters: Sequence[nn.Parameter]
     optimizer: torch.optim.Optimizer
     loss: Loss
-    plan: StepPlan
+    plan: Plan
     batch_of: Callable[[Sequence[int]], Batch]
     reference_of: Callable[[Batch], torch.Tensor | None]
     evaluate: Callable[[], dict[str, float]] | None
@@ -98,7 +98,7 @@ def train(
         read_reports(pending, total, run_log)
 
 
-def interval(strategy: str, steps: float | None, plan: StepPlan) -> int | None:
+def interval(strategy: str, steps: float | None, plan: Plan) -> int | None:
     """Steps between two events; a share of all steps where below 1; None for never."""
     if strategy == "no" or (not steps and strategy == "steps"):
         return None

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from registry.atomic import atomic_file
-from trainkit.data.loader import StepPlan
+from trainkit.data.loader import Plan
 
 LOG_FILE = "trainer_log.jsonl"
 
@@ -102,17 +102,15 @@ class RunLog:
             handle.write(orjson.dumps({k: v for k, v in line.items() if v is not None}) + b"\n")
         self._progress.line(step, numbers, self.tokens_per_second, left)
 
-    def summary(self, plan: StepPlan) -> dict[str, Any]:
+    def summary(self, plan: Plan) -> dict[str, Any]:
         """The numbers of ``train_results.json``."""
         steps, seconds = plan.total_steps, max(self.seconds, 1e-9)
-        epochs, rest = divmod(steps, plan.steps_per_epoch)
-        samples = epochs * plan.num_examples + min(rest * plan.accumulation * plan.batch_size, plan.num_examples)
         return {
             "epoch": round(plan.epoch_after(steps), 4),
             "num_input_tokens_seen": self.tokens,
             "train_loss": self.loss_sum / max(steps, 1),
             "train_runtime": round(seconds, 4),
-            "train_samples_per_second": round(samples / seconds, 3),
+            "train_samples_per_second": round(plan.examples_after(steps) / seconds, 3),
             "train_steps_per_second": round(steps / seconds, 3),
             "train_tokens_per_second": round(self.tokens_per_second, 3),
         }

@@ -8,12 +8,15 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from registry.datasets import DatasetEntry, find_entry
+from registry.dataset_places import find_dataset
+from registry.datasets import DatasetEntry
 from registry.errors import Faults, UsageError, nearest
 from registry.sources import check_sources
 from registry.stages import KINDS
 from registry.templates import load_template
 from trainkit.config import DataConfig, RunConfig
+from trainkit.data.streaming import check_streamable
+from trainkit.data.tokenized import is_tokenized
 
 STAGES_FOR = {"text": "pt", "chat": "sft", "preference": "dpo", "feedback": "kto, which is not built yet"}
 
@@ -97,12 +100,12 @@ def _check_datasets(stage: str, data: DataConfig, faults: list[str]) -> dict[str
     entries: dict[str, DatasetEntry] = {}
     for name in (*(data.dataset or ()), *(data.eval_dataset or ())):
         try:
-            entry = find_entry(name, data.dataset_dir)
-            check_sources(entry.sources)
+            entry = find_dataset(name, data.dataset_dir)
+            if not (data.tokenized_path and is_tokenized(Path(data.tokenized_path))):
+                check_sources(entry.sources)
         except UsageError as error:
-            faults.append(str(error))
-            if not Path(data.dataset_dir).is_dir():
-                break
+            if str(error) not in faults:  # a dataset_dir that is not there is so for all names
+                faults.append(str(error))
             continue
         entries[name] = entry
         kind = entry.layout.kind
@@ -118,11 +121,10 @@ def _check_datasets(stage: str, data: DataConfig, faults: list[str]) -> dict[str
                 f'dataset "{name}" holds {words[kind]}, and stage {stage} trains on {wanted}\n'
                 f"Set stage: {STAGES_FOR[kind]}, or choose another dataset."
             )
-        media = [part for part in ("images", "videos", "audios") if getattr(entry.layout.columns, part)]
-        if media:
-            faults.append(f'dataset "{name}" has {", ".join(media)}, and only text is trained')
-        if entry.num_samples:
-            faults.append(f'dataset "{name}": "num_samples" is not built yet; use max_samples in the config')
+        if data.streaming:
+            _collect(faults, partial(check_streamable, entry))
+    if data.streaming and data.tokenized_path and not is_tokenized(Path(data.tokenized_path)):
+        faults.append('"tokenized_path": streamed rows are not kept, so they cannot be saved there (as LLaMA-Factory)')
     return entries
 
 

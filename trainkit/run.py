@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,8 @@ import torch
 from torch import nn
 
 from registry.atomic import write_json
-from registry.batches import batched
 from registry.datasets import DatasetEntry
-from registry.errors import UsageError
+from registry.errors import Faults, UsageError
 from registry.tokenizer import Tokenizer
 from trainkit.backends import BACKENDS
 from trainkit.backends.single import Single
@@ -26,12 +24,15 @@ from trainkit.checkpoint import load_optimizer, load_random_state, prune, publis
 from trainkit.claim import Claim, begin, check_before_end, check_same_start, claim_folder, finish, hold
 from trainkit.compat import deviations
 from trainkit.config import RunConfig
+from trainkit.data.blocks import is_packed
 from trainkit.data.collate import Batch
+from trainkit.data.feed import Data, load_data
 from trainkit.data.loader import StepPlan
-from trainkit.data.source import Examples, open_examples
+from trainkit.data.source import Examples
+from trainkit.data.stream_feed import StreamData, StreamPlan, stream_data
 from trainkit.evaluate import mean_loss
-from trainkit.hub import identity_of, model_folder
-from trainkit.logprobs import head_is_plain
+from trainkit.hub import identity_of
+from trainkit.logprobs import head_is_plain, keeps_packed_apart
 from trainkit.loop import Training, train
 from trainkit.metrics import Progress, RunLog
 from trainkit.model import align_special_ids, check_room, load_trainable, prepare_trainable, tokenizer_to_save
@@ -40,9 +41,12 @@ from trainkit.preflight import check_places
 from trainkit.reference import FILE as REFERENCE_FILE
 from trainkit.reference import load_reference, pick, reference_logprobs, save_reference
 from trainkit.results import plot_curves, trainer_state, write_card, write_config, write_results
+from trainkit.rules import render_rules
 from trainkit.stages import STAGES
+from trainkit.start import CallableModule
 
 log = logging.getLogger("tunekit")
+sys.modules[__name__].__class__ = CallableModule  # trainkit.run(config) goes on working once this module is loaded
 
 
 @dataclass(frozen=True)
@@ -72,22 +76,6 @@ class RunResult:
 
 
 @dataclass(frozen=True)
-class Data:
-    """The examples of a run (held-out ones after the trained ones) and what made ids of them."""
-
-    tokenizer: Tokenizer
-    tokenizer_folder: Path
-    examples: Examples
-    plan: StepPlan
-    batch_of: Callable[[Sequence[int]], Batch]
-
-    def eval_batches(self, size: int) -> Iterator[Batch]:
-        """The held-out examples in order, ``size`` at a time."""
-        first = len(self.examples.train)
-        return (self.batch_of(indices) for indices in batched(range(first, first + len(self.examples.eval)), size))
-
-
-@dataclass(frozen=True)
 class Engine:
     """The model with everything that moves it."""
 
@@ -101,6 +89,8 @@ class Engine:
 
 def run(config: RunConfig, *, fresh: bool = False, quiet: bool = False) -> RunResult:
     """Train what ``config`` says. Raises the errors of each part; nothing half-written is left by any of them."""
+    if config.not_built:
+        raise Faults(config.source, config.not_built)
     if not config.do_train:
         raise UsageError("there is nothing to do", where=config.source, mend="Set do_train: true.")
     if not config.output_dir:
@@ -113,9 +103,9 @@ def run(config: RunConfig, *, fresh: bool = False, quiet: bool = False) -> RunRe
 def train_in_folder(config: RunConfig, entries: dict[str, DatasetEntry], claim: Claim, *, quiet: bool) -> RunResult:
     """Every part of a run in order, in a folder that is its own."""
     torch.manual_seed(config.loop.seed)
-    data = load_data(config, entries)
+    data = stream_data(config, entries) if config.data.streaming else load_data(config, entries)
     announce(config, entries, data.tokenizer)
-    digest = f"{data.examples.digest()}-{identity_of(config.model)}"
+    digest = f"{data.digest()}-{identity_of(config.model)}"
     check_same_start(claim, config, digest)
     check_before_end(claim, data.plan.total_steps)
     engine = build_engine(config, claim, data)
@@ -128,6 +118,8 @@ def train_in_folder(config: RunConfig, entries: dict[str, DatasetEntry], claim: 
     start = claim.checkpoint.step if claim.checkpoint else 0
     with progress:
         train(training, config.loop, config.optim, run_log, progress, start)
+    if config.data.streaming:  # only now is it known which rows were not trained on
+        data.examples.write_rejects(claim.folder / "rejected_rows.jsonl")
     numbers = save_all(config, claim, data, engine, run_log, training)
     finish(claim, config, digest, data.plan.total_steps)
     return RunResult(claim.folder, numbers, run_log.first_loss, run_log.last_loss, data.examples, start)
@@ -154,21 +146,6 @@ def announce(config: RunConfig, entries: dict[str, DatasetEntry], tokenizer: Tok
         log.info("unlike LLaMA-Factory (compat: strict does as they do): %s", text)
 
 
-def load_data(config: RunConfig, entries: dict[str, DatasetEntry]) -> Data:
-    """Rows → records → examples, and the order in which they will be trained."""
-    folder = model_folder(config.model)
-    seed = config.loop.seed
-    examples, tokenizer = open_examples(config.stage, config.data, entries, folder, seed=seed, strict=config.strict)
-    loop = config.loop
-    plan = StepPlan(
-        num_examples=len(examples.train), batch_size=loop.per_device_train_batch_size, accumulation=loop.gradient_accumulation_steps,
-        num_epochs=loop.num_train_epochs, max_steps=loop.max_steps, seed=seed if loop.data_seed is None else loop.data_seed, shuffle=not loop.disable_shuffling,
-    )  # fmt: skip
-    everything = [*examples.train, *examples.eval]
-    collate = partial(STAGES[config.stage].collate, pad_id=tokenizer.pad_id or 0, strict=config.strict)
-    return Data(tokenizer, folder, examples, plan, lambda indices: collate([everything[i] for i in indices], indices))
-
-
 def build_engine(config: RunConfig, claim: Claim, data: Data) -> Engine:
     """Model, adapter, optimizer; with the saved state over the fresh one where a run goes on."""
     backend = BACKENDS["single"](use_cpu=config.loop.use_cpu, bf16=config.loop.bf16)
@@ -178,19 +155,33 @@ def build_engine(config: RunConfig, claim: Claim, data: Data) -> Engine:
     align_special_ids(model.get_base_model() if hasattr(model, "peft_config") else model, data.tokenizer)  # type: ignore[operator]
     chat_template = None
     if config.stage != "pt":  # text has no turns, so a model that only read text keeps the template it had
-        chat_template = chat_template_of(config.data.template, data.tokenizer, config.data.default_system)
+        chat_template = chat_template_of(config.data.template, data.tokenizer, render_rules(config))
     saved_tokenizer = tokenizer_to_save(config.model, data.tokenizer, data.tokenizer_folder, chat_template)
     trainable = prepare_trainable(model)
     model = backend.prepare(model)
     if config.loop.recompute(on_gpu=backend.device.type == "cuda"):
         # not the reentrant kind: it needs inputs that require a gradient, and frozen embeddings give none
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore[operator]
+    if is_packed(config) and not (config.strict and not config.data.neat_packing):
+        check_packs(model, backend, config.model.model_name_or_path)
     optimizer = build_optimizer(config.optim, model, trainable)
     return Engine(model, trainable, optimizer, saved_tokenizer, backend, head_is_plain(model))
 
 
+def check_packs(model: nn.Module, backend: Single, name: str) -> None:
+    """Raise ``UsageError`` for a model in which packed examples would see each other."""
+    with backend.autocast():
+        apart = keeps_packed_apart(model)
+    if not apart:
+        raise UsageError(
+            "this kind of model cannot keep packed examples apart: what comes first in a block reaches what comes after",
+            where=name,
+            mend="Remove packing and neat_packing; batching_strategy: token_balanced saves padding without them.",
+        )
+
+
 def ready(
-    config: RunConfig, claim: Claim, data: Data, engine: Engine, progress: Progress, digest: str
+    config: RunConfig, claim: Claim, data: Data | StreamData, engine: Engine, progress: Progress, digest: str
 ) -> tuple[RunLog, Training]:
     """The last preparations: the reference of a preference stage, then the saved position where a run goes on."""
     stage, backend, plan = STAGES[config.stage], engine.backend, data.plan
@@ -198,6 +189,8 @@ def ready(
     reference = needed_reference(config, claim, data, engine, digest) if stage.needs_reference else None
     if claim.checkpoint:
         load_optimizer(claim.checkpoint, engine.optimizer, engine.trainable)
+        if isinstance(plan, StreamPlan) and "stream" in claim.checkpoint.state:
+            plan.go_to(claim.checkpoint.step, claim.checkpoint.state["stream"])
         backend.set_random_state(load_random_state(claim.checkpoint))
         log.info(
             "going on with the unfinished run in %s, after step %d of %d",
@@ -211,21 +204,19 @@ def ready(
         return pick(reference, batch.indices, backend.device)
 
     def evaluate() -> dict[str, float]:
-        batches = data.eval_batches(config.loop.per_device_eval_batch_size)
-        return mean_loss(
-            engine.model,
-            batches,
-            reference_of,
-            objective,
-            backend,
-            head_only=engine.head_only,
-            perplexity=config.stage == "pt",
-            by_batch=config.strict,
-        )
+        found: dict[str, float] = {}
+        for name, batches in data.eval_batches(config.loop.per_device_eval_batch_size).items():
+            found |= mean_loss(
+                engine.model, batches, reference_of, objective, backend, head_only=engine.head_only,
+                perplexity=config.stage == "pt", by_batch=config.strict, name=name,
+            )  # fmt: skip
+        return found
 
     def save(step: int, to_go_on: bool) -> None:
         state = trainer_state(step, plan.total_steps, plan.epoch_after(step), run_log)
         state |= {"data": digest, "fingerprint": config.fingerprint()}
+        if isinstance(plan, StreamPlan):
+            state["stream"] = plan.position
         optimizer = None if config.loop.save_only_model and not to_go_on else engine.optimizer
         save_checkpoint(
             claim.folder, step, engine.model, engine.saved_tokenizer, state,
@@ -235,12 +226,14 @@ def ready(
 
     return run_log, Training(
         model=engine.model, parameters=[p for _, p in engine.trainable], optimizer=engine.optimizer, loss=objective, plan=plan,
-        batch_of=data.batch_of, reference_of=reference_of, evaluate=evaluate if data.examples.eval else None, save=save,
+        batch_of=data.batch_of, reference_of=reference_of, evaluate=evaluate if data.examples.evals else None, save=save,
         backend=backend, head_only=engine.head_only,
     )  # fmt: skip
 
 
-def needed_reference(config: RunConfig, claim: Claim, data: Data, engine: Engine, digest: str) -> torch.Tensor:
+def needed_reference(
+    config: RunConfig, claim: Claim, data: Data | StreamData, engine: Engine, digest: str
+) -> torch.Tensor:
     """The reference of a run: what its first part saved, or computed now and saved.
 
     Raises ``UsageError`` where a run is to go on and the file is gone, or holds too few steps: its model is no
@@ -269,26 +262,32 @@ def needed_reference(config: RunConfig, claim: Claim, data: Data, engine: Engine
     log.info("measuring the reference: one pass over the pairs, before the first step")
     adapter_off = config.strict and bool(config.model.adapter_name_or_path) and not config.method.create_new_adapter
     found = reference_logprobs(
-        engine.model, chain(batches, data.eval_batches(config.loop.per_device_eval_batch_size)), total, engine.backend,
+        engine.model, chain(batches, *data.eval_batches(config.loop.per_device_eval_batch_size).values()), total, engine.backend,
         head_only=engine.head_only, adapter_off=adapter_off,
     )  # fmt: skip
     save_reference(claim.folder, found, digest)
     return found
 
 
-def describe(config: RunConfig, engine: Engine, plan: StepPlan) -> None:
+def describe(config: RunConfig, engine: Engine, plan: StepPlan | StreamPlan) -> None:
     """Say what will be trained, in one line."""
     trained = sum(p.numel() for _, p in engine.trainable)
     total = sum(p.numel() for p in engine.model.parameters())
     log.info(
-        "%s, %s: %s of %s parameters trained on %s; %d examples, %d steps of %d × %d",
+        "%s, %s: %s of %s parameters trained on %s; %s, %d steps of %d × %d",
         config.stage, config.method.finetuning_type, f"{trained:,}", f"{total:,}", engine.backend.device,
-        plan.num_examples, plan.total_steps, plan.batch_size, plan.accumulation,
+        _amount(plan), plan.total_steps, plan.batch_size, plan.accumulation,
     )  # fmt: skip
 
 
+def _amount(plan: StepPlan | StreamPlan) -> str:
+    if isinstance(plan, StreamPlan):
+        return "streamed rows"
+    return f"{plan.num_examples} examples" + (f" in {plan.num_units} blocks" if plan.packed else "")
+
+
 def save_all(
-    config: RunConfig, claim: Claim, data: Data, engine: Engine, run_log: RunLog, training: Training
+    config: RunConfig, claim: Claim, data: Data | StreamData, engine: Engine, run_log: RunLog, training: Training
 ) -> dict[str, Any]:
     """Weights, results, curves and card into the output folder; returns the numbers of ``train_results.json``."""
     folder, plan = claim.folder, data.plan

@@ -16,13 +16,16 @@ from trainkit.stages import Loss
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What a step found, still on its device: ``loss`` and ``grad_norm`` are scalars, metrics are means."""
+    """What a step found, still on its device: ``loss`` and ``grad_norm`` are scalars, metrics are means.
+
+    ``num_trained`` is the weight of its batches: trained tokens, each by its weight, or pairs.
+    """
 
     loss: torch.Tensor
     grad_norm: torch.Tensor
     metrics: dict[str, torch.Tensor]
     num_tokens: int
-    num_trained: int
+    num_trained: float
 
 
 def optimizer_step(
@@ -51,7 +54,7 @@ def optimizer_step(
         with backend.autocast():
             logprobs = token_logprobs(model, batch, head_only=head_only)
         loss_sum, metrics = loss(logprobs, batch, reference)
-        (loss_sum / max(weight, 1)).backward()
+        (loss_sum / (weight or 1)).backward()
         total += loss_sum.detach()
         for name, value in metrics.items():
             sums[name] = sums.get(name, 0) + value
@@ -61,9 +64,9 @@ def optimizer_step(
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return StepReport(
-        loss=backend.sum(total) / max(weight, 1),
+        loss=backend.sum(total) / (weight or 1),
         grad_norm=grad_norm,
-        metrics={name: backend.sum(value) / max(weight, 1) for name, value in sums.items()},
+        metrics={name: backend.sum(value) / (weight or 1) for name, value in sums.items()},
         num_tokens=sum(batch.num_tokens for batch in micro_batches),
         num_trained=weight,
     )

@@ -136,11 +136,14 @@ def with_texts(record: Record, texts: Sequence[str]) -> Record:
     chat = conversation(record)
     system = new(chat.system)
     return ChatRecord(
-        tuple(Message(m.role, new(m.content)) if m.role in SPOKEN else m for m in chat.messages), system, chat.tools
+        tuple(replace(m, content=new(m.content)) if m.role in SPOKEN else m for m in chat.messages), system, chat.tools
     )
 
 
 def content_key(record: Record | None) -> int:
     """64 bits that depend on what a record says and on nothing else: not on its file, row number or other columns."""
     said = orjson.dumps([type(record).__name__, record], option=orjson.OPT_SORT_KEYS)
+    said = said.replace(
+        b',"weight":1.0}', b"}"
+    )  # keys of answers that were bought before turns had a weight stay the same
     return int.from_bytes(hashlib.blake2b(said, digest_size=8).digest(), "little")

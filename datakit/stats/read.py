@@ -90,6 +90,8 @@ def sources_of(src: Sequence[str], dataset: str | None, dataset_dir: Path) -> li
             log.warning("dataset_info.json, %s: %s", name, warning)
         if entry.num_samples:
             log.warning("dataset_info.json, %s: num_samples is passed over, all rows are measured", name)
+        if entry.slices:
+            log.warning("dataset_info.json, %s: the slice of its split is passed over, all rows are measured", name)
         found.append(Source(tuple(expand_sources(entry.sources)), entry.layout, name))
     return found
 

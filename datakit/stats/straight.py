@@ -46,8 +46,9 @@ class Shortcut:
     """Decodes lines of the alpaca shape into texts and sets these between the slots of the template.
 
     Only what it knows for sure is taken: question, input, answer and system as text, no history, no tools, no column
-    that was not met before. Whatever else a line is, ``turns`` gives None for it, and it goes the long way. A built-in
-    template puts texts between its slots and does nothing else to them, so it needs to be spelled but once.
+    that was not met before, no special token in the question and no thought in the answer. Whatever else a line is,
+    ``turns`` gives None for it, and it goes the long way. A built-in template puts other texts between its slots and
+    does nothing else to them, so it needs to be spelled but once.
     """
 
     renderer: SlotRenderer
@@ -55,7 +56,7 @@ class Shortcut:
     columns: set[str]
     on: bool = True
     _decode: Callable[[bytes], Any] = field(init=False, repr=False)
-    _spelled: dict[str, tuple[Side, Side] | None] = field(default_factory=dict, repr=False)
+    _spelled: dict[str, tuple[Side, Side, tuple[Slot, ...]] | None] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self._build()
@@ -89,20 +90,21 @@ class Shortcut:
         sides = self._spelled[system] if system in self._spelled else self._spell(system)
         if sides is None:
             return None
-        asked, answered = sides
+        asked, answered, thought = sides
         question, query = row.prompt, row.query
         text = f"{question}\n{query}" if question and query else question or query or ""
+        if not self.renderer.spells_plainly(text, row.response):
+            return None
         source = (*asked.before, f"{asked.start}{text}{asked.end}", *asked.after)
-        return (
-            Turn(source, (*answered.before, f"{answered.start}{row.response}{answered.end}", *answered.after)),
-        ), system
+        target = (*answered.before, f"{answered.start}{row.response}{answered.end}", *answered.after)
+        return (Turn(source, target, thought),), system
 
-    def _spell(self, system: str) -> tuple[Side, Side] | None:
+    def _spell(self, system: str) -> tuple[Side, Side, tuple[Slot, ...]] | None:
         if len(self._spelled) >= MOST_SYSTEMS:
             self._spelled.clear()
         (turn,) = self.renderer.turns((Message("user", _QUESTION), Message("assistant", _ANSWER)), system)
         asked, answered = Side.around(_QUESTION, turn.source), Side.around(_ANSWER, turn.target)
-        self._spelled[system] = (asked, answered) if asked and answered else None
+        self._spelled[system] = (asked, answered, turn.thought) if asked and answered else None
         return self._spelled[system]
 
     def learn(self, columns: Iterable[str]) -> None:

@@ -12,9 +12,11 @@ from datakit.validate.roles import meant_role
 from datakit.validate.side_by_side import equal_answers, is_empty, is_json_list, is_spellable, is_whole
 from datakit.validate.tools import listed_calls, tools_given, unasked_results, written_calls
 from registry.datasets import OPENAI_TAGS, Layout, Tags
-from registry.errors import did_you_mean
+from registry.errors import RowFault, did_you_mean
 from registry.formats.fields import kind_of
 from registry.formats.sharegpt import roles_of
+from registry.formats.weights import KEYS as WEIGHT_KEYS
+from registry.formats.weights import check_whole, weight_of
 from registry.records import MODEL_SIDE, USER_SIDE, Role
 
 
@@ -95,13 +97,15 @@ def _turns(turns: Sequence[Any], name: str, spelling: Spelling, tools: Any, kind
     for number, turn in enumerate(turns):
         at = pointer(name, number)
         if number < first:
-            found += _text(turn, at, spelling, None)
+            found += [*_text(turn, at, spelling, None), *_weight(turn, at, spelling, answers=False)]
             continue
         role, faults = _role(turn, at, spelling)
         found += faults
         if role is not None:
             found += _side(turn, at, spelling, role, before, begins=number == first) if known else []
-            found += _said(turn, at, spelling, role, tools, judged=kind == "feedback" and number == len(turns) - 1)
+            judged = kind == "feedback" and number == len(turns) - 1
+            found += _said(turn, at, spelling, role, tools, judged=judged)
+            found += _weight(turn, at, spelling, answers=role in MODEL_SIDE, judged=judged)
         before, known = role, role is not None
     return found + _end(len(turns) - first, name, spelling, before, known, kind)
 
@@ -214,6 +218,21 @@ def _text(turn: Any, at: str, spelling: Spelling, role: Role | None, *, judged: 
     ]
 
 
+def _weight(turn: Any, at: str, spelling: Spelling, *, answers: bool, judged: bool = False) -> list[Fault]:
+    """The fault of what a turn says of its weight."""
+    if turn.keys().isdisjoint(WEIGHT_KEYS):
+        return []
+    try:
+        weight = weight_of(turn, "", answers=answers)
+        if judged:
+            check_whole(weight, "")
+    except RowFault as fault:
+        key = fault.field.removeprefix(".")
+        place = f"{at}{pointer(key)}" if key else at
+        return [Fault(f"{spelling.family}019", place, fault.reason, shown(turn.get(key)))]
+    return []
+
+
 def _end(count: int, name: str, spelling: Spelling, last: Role | None, known: bool, kind: str) -> list[Fault]:
     """The fault of a conversation that ends with the wrong side, or has no turn."""
     if kind == "preference":
@@ -262,4 +281,5 @@ def _answer(turn: dict[str, Any], at: str, column: str, spelling: Spelling, tool
         return [*found, Fault("PF003", at, f'an answer must be the model\'s turn, not "{name}"', shown(name))]
     said = _said(turn, at, spelling, role, tools)
     empty = Fault("PF004", f"{at}{pointer(str(spelling.tags.content_tag))}", f"the {column} answer is empty")
-    return found + [empty if fault.code == f"{spelling.family}017" else fault for fault in said]
+    found += [empty if fault.code == f"{spelling.family}017" else fault for fault in said]
+    return found + _weight(turn, at, spelling, answers=True, judged=True)

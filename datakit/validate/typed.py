@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from datakit.validate.media import PLACEHOLDERS
 from registry.datasets import Layout
+from registry.formats.weights import KEYS as WEIGHT_KEYS
 
 if TYPE_CHECKING:
     import msgspec
 
 MOST_NAMES = 64  # that are learnt; rows with others beside them all get the thorough look
-# Not learnt: the rules for tools ask more of turns with a tool_call_id than the fast look sees.
-_MESSAGE_KEYS = frozenset({"from", "value", "role", "content", "tool_calls", "tool_call_id"})
+# Not learnt: of turns with a tool_call_id or a weight the rules ask more than the fast look sees.
+_MESSAGE_KEYS = frozenset({"from", "value", "role", "content", "tool_calls", "tool_call_id", *WEIGHT_KEYS})
 _REQUIRED = ("response", "messages", "chosen", "rejected", "kto_tag")
 
 

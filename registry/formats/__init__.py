@@ -7,7 +7,7 @@ from typing import Any
 
 from registry.datasets import OPENAI_TAGS, Columns, Layout, Tags
 from registry.errors import UsageError, did_you_mean, nearest
-from registry.formats import alpaca, openai, sharegpt, trl
+from registry.formats import alpaca, openai, openai_strict, sharegpt, trl
 from registry.records import Record
 
 Row = Mapping[str, Any]
@@ -19,6 +19,8 @@ READERS: dict[str, Callable[[Row, Layout], Record]] = {
     "openai": openai.to_record,  # messages of role/content
     "trl": trl.to_record,  # whole conversations in chosen and rejected; convert alone looks for them
 }
+# the same by LLaMA-Factory's rules, for `compat: strict`
+STRICT_READERS = READERS | {"openai": openai_strict.to_record_strict}
 # shape of rows -> writer of any kind of record in it; raises RowFault for a record that it has no place for
 WRITERS: dict[str, Callable[[Record], dict[str, Any]]] = {
     "alpaca": alpaca.from_record,
@@ -109,8 +111,8 @@ def detect(row: Row) -> Layout | None:
     return None
 
 
-def undetected(row: Row, where: str) -> UsageError:
-    """The error for rows of no known format: the columns there are, and the mapping that comes nearest."""
+def nearest_parts(row: Row) -> dict[str, str]:
+    """For rows of no known format: the parts that their columns come nearest to, at most two, part → column."""
     known: dict[str, tuple[str, ...]] = {
         "instruction": ("question", "query", "prompt", "ask", "user"),
         "output": ("answer", "response", "reply", "completion", "assistant"),
@@ -119,19 +121,25 @@ def undetected(row: Row, where: str) -> UsageError:
         "text": ("content", "body", "document", "article"),
         "conversations": ("dialogue", "dialog", "turns", "chat"),
     }
-    hints = []
+    found = {}
     for part, likely in known.items():
         name = next((c for c in row if c.casefold() in likely), None) or next(
             iter(nearest(part, list(row), most=1) or [n for word in likely for n in nearest(word, list(row), most=1)]),
             None,
         )
         if name and name != part:
-            hints.append(f"--map {part}={name}")
+            found[part] = name
+    return dict(list(found.items())[:2])
+
+
+def undetected(row: Row, where: str) -> UsageError:
+    """The error for rows of no known format: the columns there are, and the mapping that comes nearest."""
     listed = ", ".join(row) or "none"
+    hints = " ".join(f"--map {part}={name}" for part, name in nearest_parts(row).items())
     return UsageError(
         f"these columns belong to no known format: {listed}",
         where=where,
-        mend=f"Nearest mapping:  datakit convert … {' '.join(hints[:2])}"
+        mend=f"Nearest mapping:  datakit convert … {hints}"
         if hints
         else "Name them with --map, e.g. --map instruction=COLUMN --map output=COLUMN.",
     )

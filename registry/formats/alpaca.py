@@ -41,7 +41,7 @@ def to_record(row: Mapping[str, Any], layout: Layout) -> Record:
 def from_record(record: Record) -> dict[str, Any]:
     """A record as an alpaca row; ``system``, ``history`` and ``tools`` only where there is something to say.
 
-    Raises ``RowFault`` for turns that the format has no place for (function calls and their results).
+    Raises ``RowFault`` for what the format has no place for: function calls and their results, weights of turns.
     """
     if isinstance(record, TextRecord):
         return {"text": record.text}
@@ -54,6 +54,8 @@ def from_record(record: Record) -> dict[str, Any]:
     for message in (*before, *models_turns):
         if message.role in ("function", "observation"):
             raise RowFault("messages", f"alpaca has no place for a {message.role} turn")
+        if message.weight != 1:
+            raise RowFault("messages", f"alpaca has no place for a turn's weight ({message.weight:g})")
     row: dict[str, Any] = {"instruction": before[-1].content, "input": "", **answers}
     if record.system:
         row["system"] = record.system

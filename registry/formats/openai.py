@@ -10,6 +10,8 @@ from registry.datasets import Layout, Tags
 from registry.errors import RowFault
 from registry.formats import sharegpt
 from registry.formats.fields import json_text, json_value, kind_of, required
+from registry.formats.weights import KEYS as WEIGHT_KEYS
+from registry.formats.weights import weight_of
 from registry.records import FeedbackRecord, Message, PreferenceRecord, Record, Role, TextRecord
 
 NAMES: dict[Role, str] = {"user": "user", "assistant": "assistant", "observation": "tool", "function": "assistant"}
@@ -26,6 +28,10 @@ def to_record(row: Mapping[str, Any], layout: Layout) -> Record:
     name = str(columns.messages)
     raw = required(row, name, list, "a list of messages")
     turns, numbers = _joined_results(raw, tags)
+    if layout.weights and len(turns) < len(raw):  # those joined are seen no more
+        for i, turn in enumerate(raw):
+            if _is_result(turn, tags):
+                weight_of(turn, f"{name}[{i}]", answers=False)
     plain: dict[str, Any] = {
         name: [_without_calls(turn, tags, f"{name}[{i}]") for i, turn in zip(numbers, turns, strict=True)]
     }
@@ -98,7 +104,8 @@ def _without_calls(turn: Any, tags: Tags, at: str) -> Any:
             arguments = json_value(arguments or "{}", f"{at}.tool_calls[{number}].arguments")
         calls.append({"name": function["name"], "arguments": arguments})
     content = json_text(calls[0] if len(calls) == 1 else calls, f"{at}.tool_calls")
-    return {str(tags.role_tag): tags.function_tag, str(tags.content_tag): content}
+    said = {key: turn[key] for key in WEIGHT_KEYS if key in turn}
+    return {**said, str(tags.role_tag): tags.function_tag, str(tags.content_tag): content}
 
 
 def from_record(record: Record) -> dict[str, Any]:
@@ -132,7 +139,7 @@ def _messages(message: Message, number: int, pending: list[str]) -> list[dict[st
         ids = [{"tool_call_id": name} for name in waiting] or [{}]
         return [{"role": "tool", "content": result, **said} for result, said in zip(results, ids, strict=False)]
     if message.role != "function":
-        return [{"role": NAMES[message.role], "content": message.content}]
+        return [{"role": NAMES[message.role], "content": message.content, **sharegpt.said_weight(message)}]
     calls = json_value(message.content, f"turn {number}", "the function call is ")
     spelled: list[dict[str, Any]] = []
     pending.clear()
@@ -145,7 +152,7 @@ def _messages(message: Message, number: int, pending: list[str]) -> list[dict[st
         spelled.append({"id": name, "type": "function", "function": {"name": call["name"], "arguments": arguments}})
     if not spelled:
         raise RowFault(f"turn {number}", "the list of function calls is empty")
-    return [{"role": "assistant", "content": None, "tool_calls": spelled}]
+    return [{"role": "assistant", "content": None, "tool_calls": spelled, **sharegpt.said_weight(message)}]
 
 
 def _results(content: str, count: int) -> list[str]:

@@ -88,7 +88,8 @@ def _check_split(split: str, where: str) -> None:
         raise UsageError(
             f'"{split}" is a part of a split, and only whole splits are read',
             where=where,
-            mend=f"Write  :{split.partition('[')[0]}  and take the first rows of it (--limit N, max_samples: N).",
+            mend=f"Write  :{split.partition('[')[0]}  and take the first rows of it (--limit N, max_samples: N); a part "
+            'of it is what "split" of an entry in dataset_info.json can name.',
         )
     raise UsageError(f'"{split}" is no name of a split', where=where, mend="For example  :train  or  :train+test")
 

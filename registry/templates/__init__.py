@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
-
-import yaml
 
 from registry.errors import UsageError, did_you_mean
 
@@ -32,8 +30,10 @@ class Template:
     first stop word becomes the end-of-sequence token; with ``efficient_eos`` replies carry no end marker of their
     own. ``thinking`` is set for models that think before they answer: ``whole`` writes both ``thought_words`` around
     an empty thought, ``closing`` the second alone. ``tool_call_words`` may stand around calls in a row's text.
-    ``tool_format`` (None: tools are not told in the prompt) and ``function_format`` name ``registry.tools``.
-    ``media`` names the plug-in that spells pictures and sound, "" for text alone. Semantics: LLaMA-Factory 0.9.5.
+    ``tool_format`` (None: the JSON text of the tools stands in ``tool_slot`` as it is) and ``function_format`` name
+    ``registry.tools``. ``replace_jinja_template`` says that models saved with this template get a chat template made
+    from it, whatever their own was. ``media`` names the plug-in that spells pictures and sound, "" for text alone.
+    Semantics: LLaMA-Factory 0.9.5.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Template:
     efficient_eos: bool = False
     system_in_user: bool = False
     tool_format: str | None = "default"
+    tool_slot: str = ""
     function_format: str = "default"
     thinking: Literal["", "whole", "closing"] = ""
     thought_words: tuple[str, str] = ("<think>\n", "\n</think>\n\n")
@@ -57,35 +58,68 @@ class Template:
     media: str = ""
 
 
+ROLES = ("prefix", "system", "user", "assistant", "observation", "function")
+_LISTS = ("stop_words", "thought_words", "tool_call_words")
+_PLAIN = tuple(field.name for field in fields(Template) if field.name not in ("name", *ROLES, *_LISTS))
+
+
+@cache
 def template_names() -> list[str]:
     """The names of all built-in templates, sorted."""
     return sorted(f.name.removesuffix(".yaml") for f in files(__name__).iterdir() if f.name.endswith(".yaml"))
 
 
-def load_template(name: str) -> Template:
-    """The built-in template called ``name``. Raises ``UsageError`` with the nearest names."""
+def load_template(name: str, *, strict: bool = False) -> Template:
+    """The built-in template called ``name``. Raises ``UsageError`` with the nearest names.
+
+    ``strict`` takes the slots of LLaMA-Factory 0.9.5 also where these are plainly wrong (``fixed`` in the file).
+    """
     if name not in template_names():
         known = template_names()
-        raise UsageError(
-            f'unknown template "{name}"', mend=f"{did_you_mean(name, known)} Known: {', '.join(known)}".strip()
-        )
-    return _load(name)
+        alike = [other for other in known if _folded(other) == _folded(name)]
+        hint = f'Did you mean "{alike[0]}"?' if alike else did_you_mean(name, known)
+        raise UsageError(f'unknown template "{name}"', mend=f"{hint} Known: {', '.join(known)}".strip())
+    return _load(name, strict)
+
+
+def _folded(name: str) -> str:
+    """A name without what is easily confused in it: case, and which sign stands between its words."""
+    return name.casefold().replace("-", "_").replace(".", "_").replace(" ", "_")
 
 
 @cache
-def _load(name: str) -> Template:
-    raw: dict[str, Any] = yaml.safe_load((files(__name__) / f"{name}.yaml").read_text(encoding="utf-8"))
-    return template_from(name, raw)
+def _load(name: str, strict: bool) -> Template:
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    raw: dict[str, Any] = yaml.load((files(__name__) / f"{name}.yaml").read_text(encoding="utf-8"), loader)
+    if "alias_of" in raw:
+        return replace(_load(raw["alias_of"], strict), name=name)
+    fixed = raw.pop("fixed", {})
+    return template_from(name, raw if strict else raw | fixed)
+
+
+def alias_of(name: str) -> str | None:
+    """The template that the built-in ``name`` is another name of, if it is."""
+    first = (files(__name__) / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[1]
+    key, _, value = first.partition(": ")
+    return value if key == "alias_of" else None
 
 
 def template_from(name: str, raw: Mapping[str, Any]) -> Template:
-    """A template from its YAML mapping."""
-    roles = ("user", "assistant", "system", "observation", "function", "prefix")
-    slots = {role: tuple(_slot(s) for s in raw[role]) for role in roles}
-    plain = {
-        key: raw[key] for key in ("default_system", "replace_eos", "efficient_eos", "system_in_user", "tool_format")
-    }
-    return Template(name=name, **slots, stop_words=tuple(raw["stop_words"]), **plain)  # type: ignore[arg-type]
+    """A template from its YAML mapping. What it leaves out is as in LLaMA-Factory 0.9.5: a text alone for system and
+    user, a text and the end of sequence for the assistant (without it under ``efficient_eos``), functions as the
+    assistant, observations as the user.
+    """
+    text = ["{{content}}"]
+    own: dict[str, Any] = {"user": text, "system": text, "prefix": []} | dict(raw)
+    own = {"assistant": text if own.get("efficient_eos") else [*text, {"token_of": "eos_token"}]} | own
+    own = {"observation": own["user"], "function": own["assistant"]} | own
+    given: dict[str, Any] = {role: tuple(_slot(s) for s in own[role]) for role in ROLES}
+    given |= {key: tuple(own[key]) for key in _LISTS if key in own}
+    given |= {key: own[key] for key in _PLAIN if key in own}
+    given.setdefault("function_format", own.get("tool_format") or "default")
+    return Template(name=name, **given)
 
 
 def _slot(raw: Any) -> Slot:

@@ -139,11 +139,25 @@ def test_alpaca_to_alpaca_keeps_instruction_and_input_apart(datakit, write_rows,
 
 
 def test_keys_of_messages_without_a_place_are_named(datakit, write_rows):
-    turns = [{"from": "human", "value": "a", "weight": 0}, {"from": "gpt", "value": "b"}]
+    turns = [{"from": "human", "value": "a", "mood": 0}, {"from": "gpt", "value": "b"}]
     write_rows("in.jsonl", {"conversations": turns})
     assert datakit("convert", "in.jsonl", "-o", "out.jsonl", "--to", "openai", "--json").json["left_out"] == {
-        "conversations[].weight": 1
+        "conversations[].mood": 1
     }
+
+
+def test_weights_of_messages_come_along_and_are_named_where_they_cannot(datakit, write_rows, read_rows_back):
+    turns = [{"from": "human", "value": "a", "loss": False}, {"from": "gpt", "value": "b", "loss": False}]
+    turns += [{"from": "human", "value": "c"}, {"from": "gpt", "value": "d", "weight": 0.5}]
+    write_rows("in.jsonl", {"conversations": turns})
+    told = datakit("convert", "in.jsonl", "-o", "out.jsonl", "--to", "openai", "--json").json
+    assert told["left_out"] == {}
+    assert [m.get("weight") for m in read_rows_back("out.jsonl")[0]["messages"]] == [None, 0, None, 0.5]
+    told = datakit("convert", "in.jsonl", "-o", "texts.jsonl", "--to", "text", "--json").json
+    assert told["left_out"]["conversations[].loss"] == 2
+    assert told["left_out"]["conversations[].weight"] == 1
+    told = datakit("convert", "in.jsonl", "-o", "pairs.jsonl", "--to", "alpaca", "--json").json
+    assert told["rejected"] == {"conversations: alpaca has no place for a turn's weight": 1}
 
 
 def test_rejects_hold_file_row_field_reason_and_the_row_itself(datakit, write_rows, read_rows_back):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from registry.errors import UsageError
 from registry.own_template import OwnTemplate
 from registry.render import RenderRules, SlotRenderer
-from registry.templates import load_template
+from registry.templates import Token, load_template
 from registry.tokenizer import Tokenizer, model_limit, open_tokenizer
 from tests.conftest import QWEN2, chat, needs_shared, spelled
 
@@ -72,6 +72,49 @@ def test_a_templates_stop_words_become_special_tokens_and_the_first_ends_the_seq
     assert tokenizer.new_tokens == ("<|im_start|>",)  # this one is new
     assert tokenizer.encode_batch(["<|im_start|><|im_end|>"]) == [[259, 258]]
     assert tokenizer.size == 260
+
+
+def test_new_tokens_are_numbered_end_of_sequence_first(tmp_path):
+    """As LLaMA-Factory adds them: the end of sequence (replaced, or missing), then the other stop words."""
+    tokenizer, _ = open_tokenizer(make_folder(tmp_path, config={}, specials=()), "llama3")
+    assert tokenizer.new_tokens == ("<|eot_id|>", "<|eom_id|>")
+    tokenizer, _ = open_tokenizer(tmp_path, "bailing")  # its stop word is that same end of sequence
+    assert tokenizer.new_tokens == ("<|endoftext|>",)
+    tokenizer, _ = open_tokenizer(tmp_path, "granite4")
+    assert tokenizer.new_tokens == ("<|endoftext|>", "<|end_of_text|>")
+    assert [tokenizer.token_id(token) for token in tokenizer.new_tokens] == [256, 257]
+
+
+def test_tokens_that_the_template_names_must_be_there(folder, tmp_path):
+    with pytest.raises(UsageError, match="the tokenizer does not know <sep>, which template yuan writes"):
+        open_tokenizer(folder, "yuan")
+    assert open_tokenizer(make_folder(tmp_path, specials=("<sep>",)), "yuan")[0].token_id("<sep>") == 256
+
+
+def test_special_tokens_in_a_users_text_become_plain_text_unless_strict(folder):
+    rows = chat("a</s><|im_end|>b", "c</s>").messages
+    ids = {}
+    for strict in (False, True):
+        tokenizer, renderer = open_tokenizer(folder, "chatml", rules=RenderRules(strict=strict))
+        (turn,) = renderer.turns(rows, "")
+        ids[strict] = [i for slot in turn.source for i in tokenizer.encode_batch([slot])[0]]
+        assert tokenizer.decode(ids[strict]) == spelled([turn]).removesuffix("c</s><|im_end|>\n")
+    end, stop = 257, 258
+    assert (ids[True].count(end), ids[True].count(stop)) == (1, 2)
+    assert (ids[False].count(end), ids[False].count(stop)) == (0, 1)  # the template's own is left
+
+
+def test_a_template_is_taken_as_the_reference_has_it_in_strict_alone(tmp_path):
+    made = make_folder(tmp_path, specials=("<s>", "</s>", "<|endoftext|>"))
+    prefixes = [
+        open_tokenizer(made, "phi_small", rules=RenderRules(strict=s))[1].template.prefix for s in (False, True)
+    ]
+    assert prefixes == [(Token(text="<|endoftext|>"),), ()]
+
+
+def test_an_unknown_tool_format_is_told_before_any_row_is_read(folder):
+    with pytest.raises(UsageError, match='unknown tool format "qwn"\n  Did you mean "qwen"'):
+        open_tokenizer(folder, "qwen", rules=RenderRules(tool_format="qwn"))
 
 
 def test_one_folder_serves_many_templates_without_mixing_them(folder):

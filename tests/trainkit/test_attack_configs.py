@@ -15,9 +15,7 @@ Run = Callable[..., Any]
 LEAST = {"model_name_or_path": "model", "dataset": "rows", "do_train": True, "output_dir": "out", "stage": "sft"}
 
 
-@pytest.mark.parametrize(
-    "text", ["stage: 2024-13-45\n", f"cutoff_len: {'9' * 5000}\n", f"stage: {'[' * 3000}{']' * 3000}\n"]
-)
+@pytest.mark.parametrize("text", [f"cutoff_len: {'9' * 5000}\n", f"stage: {'[' * 3000}{']' * 3000}\n"])
 def test_yaml_whose_values_cannot_be_built_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.yaml").write_text(text)
     with pytest.raises(UsageError, match="not YAML: a value that cannot be read"):

@@ -70,7 +70,7 @@ def test_all_faults_of_a_file_come_together_each_with_its_line(tmp_path: Path) -
         'line 7, "stage": "sfft" is not one of pt, sft, rm, ppo, dpo, kto. Did you mean "sft"?',
         'line 8, "fp16": float16 training is not built; use bf16: true, or neither for fp32',
         '"bf17" is not a key. Did you mean "bf16"?',
-        '"train_on_prompt" and "mask_history" exclude each other',
+        'lines 9 and 10, "train_on_prompt" and "mask_history" exclude each other',
     )
     assert str(caught.value).startswith(f"{path}: 7 faults\n  - line 4,")
 
@@ -160,7 +160,28 @@ def test_a_config_that_is_not_utf_8_says_where(tmp_path: Path) -> None:
         ({"do_eval": True}, 'evaluation needs "eval_dataset" or "val_size"'),
         ({"stage": "pt", "mask_history": True}, '"mask_history" is for stage sft only'),
         ({"stage": "dpo", "train_on_prompt": True}, '"train_on_prompt" is for stage sft only'),
-        ({"packing": True}, '"packing" of whole examples is not built yet; remove the key to train padded'),
+        ({"stage": "ppo"}, '"stage: ppo" is not built yet; there is: pt, sft, dpo'),
+        ({"stage": "dpo", "neat_packing": True}, '"neat_packing" is for stage sft only'),
+        ({"streaming": True}, '"streaming" needs "max_steps": the number of rows is not known beforehand'),
+        (
+            {"streaming": True, "max_steps": 9, "max_samples": 5},
+            '"max_samples" and "streaming" exclude each other',
+        ),
+        (
+            {"streaming": True, "max_steps": 9, "val_size": 0.1},
+            '"val_size: 0.1" is a share, and streaming does not know the number of rows; give a whole number',
+        ),
+        (
+            {"streaming": True, "max_steps": 9, "batching_strategy": "length_grouped"},
+            '"batching_strategy: length_grouped" needs all lengths beforehand, and streaming does not have them',
+        ),
+        (
+            {"cutoff_len": 2, "stage": "pt", "packing": True, "compat": "strict"},
+            '"cutoff_len" must be at least 3: compat: strict packs into blocks one shorter',
+        ),
+        ({"truncation": "splt"}, '"truncation": "splt" is not one of split, drop, left, turns_start, turns_end. Did you mean "split"?'),
+        ({"interleave_probs": "0.5,x"}, '"interleave_probs": expected numbers with commas between, not \'0.5,x\''),
+        ({"ignore_pad_token_for_loss": False}, '"ignore_pad_token_for_loss": padding never counts in the loss; remove the key'),
         ({"finetuning_type": "full", "adapter_name_or_path": "a"}, '"adapter_name_or_path" needs finetuning_type lora'),
         ({"finetuning_type": "full", "use_dora": True}, '"use_dora" needs finetuning_type lora'),
         ({"max_steps": 0}, '"max_steps" is 0: nothing would be trained; -1 goes by num_train_epochs'),
@@ -184,12 +205,13 @@ SHAPING = {
     "val_size": 0.5, "max_samples": 3, "mask_history": True, "finetuning_type": "full", "lora_rank": 4, "lora_dropout": 0.1,
     "learning_rate": 0.5, "weight_decay": 0.1, "max_grad_norm": 0.5, "warmup_ratio": 0.1, "lr_scheduler_type": "cosine",
     "per_device_train_batch_size": 3, "gradient_accumulation_steps": 2, "num_train_epochs": 1, "max_steps": 5, "seed": 1,
-    "data_seed": 1, "disable_shuffling": True, "bf16": True, "pref_beta": 0.3,
+    "data_seed": 1, "disable_shuffling": True, "bf16": True, "pref_beta": 0.3, "packing": True, "truncation": "drop",
+    "mix_strategy": "interleave_over", "enable_thinking": None, "special_text": "keep", "batching_strategy": "length_grouped",
 }  # fmt: skip
 NOT_SHAPING = {
     "output_dir": "elsewhere", "overwrite_output_dir": True, "logging_steps": 1, "logging_strategy": "epoch", "logging_first_step": True,
     "save_steps": 7, "save_strategy": "epoch", "save_total_limit": 2, "save_only_model": True, "eval_steps": 3, "plot_loss": True,
-    "per_device_eval_batch_size": 1, "temperature": 0.1, "export_dir": "x",
+    "per_device_eval_batch_size": 1, "temperature": 0.1, "export_dir": "x", "preprocessing_num_workers": 4, "cache_path": "c",
 }  # fmt: skip
 
 
@@ -219,3 +241,72 @@ def test_every_key_that_is_resolved_can_be_read_back(tmp_path: Path) -> None:
         }
     )
     assert load_config(config.flat()) == config
+
+
+def test_an_explicit_null_of_enable_thinking_is_not_its_default(tmp_path: Path) -> None:
+    path = written(tmp_path, "model_name_or_path: m\nenable_thinking: null\n")
+    assert load_config({"model_name_or_path": "m"}).data.enable_thinking is True
+    assert load_config(path).data.enable_thinking is None
+    assert load_config({"model_name_or_path": "m"}, ["enable_thinking=null"]).data.enable_thinking is None
+    assert load_config(load_config(path).flat()).data.enable_thinking is None
+
+
+def test_it_is_known_of_every_value_where_it_is_from(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        "model_name_or_path: m\ndev_ratio: 0.5\ndataset: d\nseed: 1\ngroup_by_length: true\nneat_packing: true\n",
+    )
+    origins = load_config(path, ["seed=2", "--learning_rate", "1e-4"]).origins
+    assert {key: text for key, text in origins.items() if text != "default"} == {
+        "model_name_or_path": "file, line 1",
+        "val_size": "file, line 2",
+        "dataset": "file, line 3",
+        "seed": "override",
+        "batching_strategy": "derived from group_by_length",
+        "neat_packing": "file, line 6",
+        "packing": "derived from neat_packing",
+        "learning_rate": "flag",
+    }
+    assert set(origins) == set(load_config(path).flat())
+    assert load_config({"model_name_or_path": "m"}).origins["model_name_or_path"] == "given"
+
+
+def test_neat_packing_turns_packing_on_and_says_so_where_it_is_off() -> None:
+    config = load_config({**LEAST, "neat_packing": True, "packing": False, "use_cpu": True})
+    assert config.data.packing is True
+    assert config.notes == ("neat_packing turns packing on, though packing: false is there",)
+
+
+def test_rows_in_order_are_not_regrouped() -> None:
+    config = load_config({**LEAST, "disable_shuffling": True, "group_by_length": True})
+    assert config.data.batching_strategy == "plain"
+    assert config.origins["batching_strategy"] == "derived from disable_shuffling"
+
+
+def test_a_dataset_dir_may_be_the_entries_themselves() -> None:
+    entries = {"d": {"file_name": "rows.jsonl"}}
+    config = load_config({**LEAST, "dataset_dir": entries})
+    assert config.data.dataset_dir == entries
+    assert load_config(config.flat()) == config
+
+
+def test_what_does_not_train_yet_can_be_encoded() -> None:
+    keys = {**LEAST, "stage": "kto", "deepspeed": "ds.json", "pref_loss": "orpo"}
+    config = load_config(keys, training=False)
+    assert config.stage == "kto"
+    assert config.not_built == (
+        '"deepspeed": the deepspeed backend is not built yet; remove the key to train on one device',
+        '"stage: kto" is not built yet; there is: pt, sft, dpo',
+        '"pref_loss: orpo" is not built yet; there is: sigmoid',
+    )
+    assert faults_of(keys) == config.not_built
+
+
+@pytest.mark.parametrize("keys", [{"stage": "ppo"}, {"add_tokens": "<a>"}, {"use_unsloth": True}, {"fp17": True}])
+def test_what_changes_the_ids_or_is_not_planned_cannot_be_encoded_either(keys: dict[str, Any]) -> None:
+    with pytest.raises(Faults):
+        load_config({**LEAST, **keys}, training=False)
+
+
+def test_a_rule_is_silent_about_a_key_whose_value_was_not_understood() -> None:
+    assert len(faults_of({**LEAST, "dataset": {"a": 1}})) == 1

@@ -1,21 +1,18 @@
-"""Tokenise only: what training would see, as JSON lines or shown on the console."""
+"""Tokenise only: what training would see, as JSON lines or an encoded folder."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-from array import array
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from registry.encode import IGNORE, Example
-from registry.tokenizer import open_tokenizer
 from trainkit.config import load_config
-from trainkit.encode import coloured, columns_of
+from trainkit.encode import columns_of
 from trainkit.run import run
 
 Run = Callable[..., Any]
@@ -67,7 +64,7 @@ def test_the_manifest_and_the_rejects_lie_beside_it(trainkit: Run, config_file: 
 def test_an_output_of_another_kind_is_refused(trainkit: Run, config_file: Run, tmp_path: Path) -> None:
     ran = trainkit("encode", config_file(), "-o", "out.parquet")
     assert ran.code == 2
-    assert "Give the output a name that ends in .jsonl" in ran.err
+    assert "A name that ends in .jsonl is written as JSON lines, one without an ending as an encoded folder." in ran.err
     assert not (tmp_path / "out.parquet").exists()
 
 
@@ -82,32 +79,3 @@ def test_ctrl_c_leaves_the_earlier_output_as_it_was(
     monkeypatch.setattr("trainkit.encode.columns_of", interrupted)
     assert trainkit("encode", config_file(), "-o", "out.jsonl").code == 130
     assert (tmp_path / "out.jsonl").read_text() == "earlier\n"
-
-
-def test_show_marks_what_is_trained(trainkit: Run, config_file: Run) -> None:
-    out = trainkit("show", config_file(), "-n", 1).out
-    header, text = out.split("\n", 1)
-    assert header.startswith("─── example 1  · ")
-    assert text == (
-        "<|im_start|>user\nHow many steps has the lighthouse of Ardh?<|im_end|>\n<|im_start|>assistant\n"
-        "[[The lighthouse of Ardh has 21 steps.<|im_end|>\n]]\n"
-    )
-
-
-def test_show_shows_both_answers_of_a_pair(trainkit: Run, config_file: Run) -> None:
-    out = trainkit("show", config_file(stage="dpo", dataset="pairs"), "-n", 1).out
-    assert "─── example 1 chosen · " in out
-    assert "[[Take a lantern: the path to Ardh is steep.<|im_end|>" in out
-    assert "─── example 1 rejected · " in out
-    assert "[[Yes, run as fast as you can to Ardh.<|im_end|>" in out
-
-
-@pytest.mark.parametrize(
-    ("trained", "expected"),
-    [([0, 0, 0], "abc"), ([1, 1, 1], "[[abc]]"), ([0, 1, 0], "a[[b]]c"), ([1, 0, 1], "[[a]]b[[c]]")],
-)
-def test_spans_are_marked_where_training_begins_and_ends(model_folder: Path, trained: list[int], expected: str) -> None:
-    tokenizer, _ = open_tokenizer(model_folder, "qwen3_nothink")
-    ids = [tokenizer.token_id(letter) or 0 for letter in "abc"]
-    labels = [i if mark else IGNORE for i, mark in zip(ids, trained, strict=True)]
-    assert coloured(Example(array("i", ids), array("i", labels)), tokenizer, colour=False) == expected

@@ -159,7 +159,7 @@ def test_the_first_loss_is_that_of_plain_transformers_on_the_same_ids(
     result = run(load_config(settings(**KINDS[kind], max_steps=1, disable_shuffling=True)), quiet=True)
     model = AutoModelForCausalLM.from_pretrained(model_folder).eval()
     total, count = 0.0, 0
-    for example in result.examples.train[:2]:
+    for example in (result.examples.train[0], result.examples.train[1]):
         trained = sum(label != -100 for label in example.labels[1:])
         loss = model(input_ids=torch.tensor([list(example.ids)]), labels=torch.tensor([list(example.labels)])).loss
         total, count = total + float(loss.detach()) * trained, count + trained

@@ -140,6 +140,17 @@ def test_a_step_in_bf16_is_close_to_one_in_fp32_and_keeps_fp32_weights(model: nn
     assert {g.dtype for g in keeper.kept.values()} == {torch.float32}
 
 
+def test_weights_below_one_are_a_divisor_like_any_other(model: nn.Module) -> None:
+    """Where all tokens weigh the same, how much is of no matter: here all of a step weigh 0.36 together."""
+    light = [Example(e.ids, e.labels, weights=array("f", [0.01] * len(e.ids))) for e in ANSWERS]
+    plain, plain_kept = take_step(model, cut(ANSWERS, 4, collate_sequences))
+    weighed, weighed_kept = take_step(model, cut(light, 4, collate_sequences))
+    assert weighed.num_trained == pytest.approx(0.36)
+    assert float(weighed.loss) == pytest.approx(float(plain.loss), rel=1e-5)
+    for name, gradient in plain_kept.kept.items():
+        torch.testing.assert_close(weighed_kept.kept[name], gradient, rtol=1e-4, atol=1e-6)
+
+
 def test_a_step_without_a_trained_token_changes_nothing(model: nn.Module) -> None:
     nothing = Example(array("i", [5, 6, 7]), array("i", [IGNORE] * 3))
     report, keeper = take_step(model, [collate_sequences([nothing], [0], 0, strict=True)])

@@ -1,211 +1,314 @@
-"""Dataset names to encoded examples: rows are read, made records, split and encoded, and every one is accounted for."""
+"""Dataset names to the examples of a run: rows come encoded from the cache, and every one of them is accounted for."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 
 from registry.atomic import atomic_file
-from registry.batches import batched
 from registry.datasets import DatasetEntry
-from registry.encode import IGNORE, Encoder, EncodeRules, Example, PreferenceExample
+from registry.encoded.build import encoded_rows
+from registry.encoded.rows import EncodedRows
+from registry.encoded.spec import EncodeSpec, cache_root
 from registry.errors import RowFault, UsageError
-from registry.formats import READERS
 from registry.manifest import Ledger
-from registry.records import Record
-from registry.render import Renderer, RenderRules
+from registry.render import Renderer, SlotRenderer
 from registry.rows import BadRow, read_rows
-from registry.texts import TextRules, encode_texts, end_text_of, text_of
+from registry.sources import expand_sources
+from registry.texts import TextRules, end_text_of
 from registry.tokenizer import Tokenizer, open_tokenizer
-from trainkit.config import DataConfig
+from trainkit.config import RunConfig
+from trainkit.data.mixing import dataset_order, mixed_order, split_order
+from trainkit.data.tokenized import open_tokenized, save_tokenized, saved_files
+from trainkit.data.views import Feedback, Joined, Order, Pairs, Prompts, RowView, TextView, Turns, View
+from trainkit.rules import PURPOSES, encode_rules, render_rules
 
 log = logging.getLogger("tunekit")
-AnyExample = Example | PreferenceExample
-T = TypeVar("T")
-
-ENCODE_BATCH = 1000  # records handed to the tokenizer at once
 
 
-@dataclass(frozen=True, slots=True)
-class Located:
-    """A record (None where the row is no record) and the row it came from."""
+@dataclass
+class Rejected:
+    """A row that is not trained on: where it lies, why, and what stands there (None: to be looked up)."""
 
-    record: Record | None
     file: str
-    number: int
+    row: int
+    fault: RowFault
     raw: Any = None
+    dataset: str = ""
 
 
 @dataclass
 class Examples:
-    """The encoded data of a run. ``rejects`` holds a line for each row that is not trained on."""
+    """The encoded data of a run. ``evals`` are the sets to evaluate on by name ("" for the only one); ``chosen`` is how
+    many rows of each dataset the run looks at."""
 
-    train: list[AnyExample] = field(default_factory=list)
-    eval: list[AnyExample] = field(default_factory=list)
+    train: View
+    evals: dict[str, View] = field(default_factory=dict)
     ledger: Ledger = field(default_factory=Ledger)
-    rejects: list[dict[str, Any]] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    sets: dict[str, EncodedRows] = field(default_factory=dict)
+    chosen: dict[str, int] = field(default_factory=dict)
     dropped_tokens: int = 0
+    special_texts: int = 0
+
+    @property
+    def eval(self) -> Joined:
+        """All that is evaluated on, one set after another."""
+        return Joined(list(self.evals.values()))
 
     def digest(self) -> str:
-        """A hash of every id and label in order: two runs on equal digests see equal data."""
-        found = hashlib.sha256()
-        for side in sides_of([*self.train, *self.eval]):
-            found.update(side.ids.tobytes())
-            found.update(side.labels.tobytes())
-        return found.hexdigest()[:16]
+        """A hash of what decides every id and label in order: two runs on equal digests see equal data."""
+        return Joined([self.train, *self.evals.values()]).digest()
 
     def cut(self) -> tuple[int, int]:
         """How many sequences the length budget cut, and how many of their tokens it left out."""
-        cuts = [side.num_cut for side in sides_of([*self.train, *self.eval]) if side.num_cut]
-        return len(cuts), sum(cuts)
+        cut = Joined([self.train, *self.evals.values()]).cut
+        return int((cut > 0).sum()), int(cut.sum())
+
+    @property
+    def rejects(self) -> list[dict[str, Any]]:
+        """A line for each rejected row: its file and number, the field at fault, the reason, and what stands there."""
+        raws = self._raws() if any(one.raw is None for one in self.rejected) else {}
+        return [
+            {
+                "file": one.file, "row": one.row, "field": one.fault.field, "reason": one.fault.reason,
+                "raw": raws.get((one.file, one.row)) if one.raw is None else one.raw,
+            }
+            for one in self.rejected
+        ]  # fmt: skip
 
     def write_rejects(self, path: Path) -> None:
-        """Write one JSON line for each rejected row, or remove a file of an earlier run."""
-        if not self.rejects:
+        """Write ``rejects``, or remove a file of an earlier run where there are none."""
+        if not self.rejected:
             path.unlink(missing_ok=True)
             return
         with atomic_file(path) as handle:
-            for reject in self.rejects:
-                handle.write(orjson.dumps(reject, default=str) + b"\n")
+            for line in self.rejects:
+                handle.write(orjson.dumps(line, default=str) + b"\n")
 
-
-def sides_of(examples: Sequence[AnyExample]) -> Iterator[Example]:
-    """Every sequence in order; a preference pair has two."""
-    for example in examples:
-        yield from (example,) if isinstance(example, Example) else (example.chosen, example.rejected)
+    def _raws(self) -> dict[tuple[str, int], Any]:
+        """What stands in the rejected rows: kept by the encoder, or read once more."""
+        wanted = {(one.file, one.row) for one in self.rejected if one.raw is None}
+        found: dict[tuple[str, int], Any] = {}
+        for rows in self.sets.values():
+            for reject in rows.rejects():
+                if (place := (reject["file"], reject["row"])) in wanted:
+                    found[place] = reject["raw"]
+        for file in dict.fromkeys(file for file, _ in wanted - found.keys()):
+            left = {row for one, row in wanted - found.keys() if one == file}
+            for row in read_rows([file]):
+                if row.number in left:
+                    found[file, row.number] = row.raw if isinstance(row, BadRow) else row.data
+                    left.discard(row.number)
+                if not left:
+                    break
+        return found
 
 
 def open_examples(
-    stage: str, data: DataConfig, entries: Mapping[str, DatasetEntry], folder: str | Path, *, seed: int, strict: bool
+    config: RunConfig, entries: Mapping[str, DatasetEntry], folder: str | Path, *, for_prediction: bool = False
 ) -> tuple[Examples, Tokenizer]:
-    """The examples of a run by the tokenizer in ``folder``, and that tokenizer fitted to the run's template."""
+    """The examples of a run by the tokenizer in ``folder``, and that tokenizer fitted to the run's template.
+
+    ``for_prediction`` makes prompts with the answers to hold against of the evaluation sets (or the training sets
+    where there are none). Raises ``UsageError`` where not one example is left, with the reasons counted.
+    """
     # pt spells no turns: a base model without a chat template is fine there
-    template = data.template or ("empty" if stage == "pt" else None)
-    tokenizer, renderer = open_tokenizer(
-        folder, template, rules=RenderRules(default_system=data.default_system, strict=strict)
-    )
-    return load_examples(stage, data, entries, tokenizer, renderer, seed=seed, strict=strict), tokenizer
+    template = config.data.template or ("empty" if config.stage == "pt" else None)
+    tokenizer, renderer = open_tokenizer(folder, template, rules=render_rules(config))
+    purpose = "answer" if for_prediction else PURPOSES[config.stage]
+    sets = load_sets(config, entries, folder, purpose)
+    return view_examples(config, entries, sets, tokenizer, renderer, for_prediction=for_prediction), tokenizer
 
 
-def load_examples(
-    stage: str,
-    data: DataConfig,
+def load_sets(
+    config: RunConfig, entries: Mapping[str, DatasetEntry], folder: str | Path, purpose: str
+) -> dict[str, EncodedRows]:
+    """The encoded rows of each dataset by name, encoded now where the cache lacks them."""
+    data = config.data
+    names = list(dict.fromkeys((*(data.dataset or ()), *(data.eval_dataset or ()))))
+    for name in names:
+        for warning in entries[name].warnings:
+            log.warning("dataset_info.json, %s: %s", name, warning)
+        for note in entries[name].notes:
+            log.info("%s", note)
+    saved = saved_files(Path(data.tokenized_path)) if data.tokenized_path else {}
+    specs = {name: spec_of(config, entries[name], folder, purpose, files=saved.get(name)) for name in names}
+    if data.tokenized_path and (found := open_tokenized(Path(data.tokenized_path), specs)) is not None:
+        return found
+    root = Path(data.cache_path) if data.cache_path else cache_root()
+    sets = {}
+    for name, spec in specs.items():
+        entry = entries[name]
+        limit = None if entry.slices or entry.num_samples else data.max_samples
+        sets[name] = encoded_rows(spec, root, limit=limit, workers=data.preprocessing_num_workers, told=name)
+    if data.tokenized_path:
+        save_tokenized(Path(data.tokenized_path), sets)
+    return sets
+
+
+def spec_of(
+    config: RunConfig, entry: DatasetEntry, folder: str | Path, purpose: str, *, files: Sequence[str] | None = None
+) -> EncodeSpec:
+    """What decides the ids of one dataset's rows; ``files`` are its files where they need not be there any more."""
+    layout = replace(entry.layout, weights=False) if config.strict else entry.layout
+    template = config.data.template
+    rules = render_rules(config)
+    return EncodeSpec(
+        kind=purpose, files=tuple(expand_sources(entry.sources) if files is None else files), layout=layout, tokenizer_folder=str(folder),
+        template=template, rules=rules, end_text=end_text_of(template) if purpose == "text" else None,
+        strict=config.strict,
+    )  # fmt: skip
+
+
+def view_examples(
+    config: RunConfig,
     entries: Mapping[str, DatasetEntry],
+    sets: Mapping[str, EncodedRows],
     tokenizer: Tokenizer,
     renderer: Renderer,
     *,
-    seed: int,
-    strict: bool,
+    for_prediction: bool = False,
 ) -> Examples:
-    """Read and encode all datasets of a run.
+    """The examples of a run over encoded rows: mixed, split, cut; nothing is copied."""
+    import numpy as np
 
-    Raises ``UsageError`` where not one example is left, with the reasons counted.
-    """
-    found = Examples()
-    for name in dict.fromkeys((*(data.dataset or ()), *(data.eval_dataset or ()))):
-        for warning in entries[name].warnings:
-            log.warning("dataset_info.json, %s: %s", name, warning)
-    train = [r for name in data.dataset or () for r in _records(entries[name], data.max_samples, found, strict)]
-    held_out = [r for name in data.eval_dataset or () for r in _records(entries[name], data.max_samples, found, strict)]
-    if data.val_size:
-        train, held_out = split_rows(train, data.val_size, seed)
-    for rows, examples in ((train, found.train), (held_out, found.eval)):
-        if stage == "pt":
-            examples += _encode_text(rows, data, tokenizer, strict, found)
-        else:
-            rules = EncodeRules(data.cutoff_len, data.train_on_prompt, data.mask_history, strict)
-            examples += _encode_turns(rows, Encoder(tokenizer, renderer, rules), found, pairs=stage == "dpo")
-    _report(found, data)
+    data = config.data
+    rng = np.random.RandomState(config.loop.seed % 2**32)
+    views = _Views(config, tokenizer, renderer, sets, for_prediction=for_prediction)
+    train_names, eval_names = list(data.dataset or ()), list(data.eval_dataset or ())
+    chosen = {}
+    for name in (*train_names, *eval_names):
+        entry = entries[name]
+        chosen[name] = dataset_order(
+            len(sets[name]), rng, slices=entry.slices, num_samples=entry.num_samples, max_samples=data.max_samples
+        )
+        views.read(name, chosen[name])
+        views.found.chosen[name] = len(chosen[name])
+    train = views.mixed(train_names, chosen)
+    held_out: dict[str, Order] = {}
+    if data.val_size and train_names:
+        kept, out = split_order(len(train), data.val_size, config.loop.seed)
+        held_out, train = {"": train.take(out)}, train.take(kept)
+    elif eval_names and data.eval_on_each_dataset:
+        held_out = {name: views.mixed([name], chosen) for name in eval_names}
+    elif eval_names:
+        held_out = {"": views.mixed(eval_names, chosen)}
+    found = views.found
+    found.train = views.view(train)
+    found.evals = {name: views.view(order) for name, order in held_out.items()}
+    found.sets = dict(sets)
+    found.special_texts = sum(rows.total("specials") for rows in sets.values())
+    _report(found, config)
     return found
 
 
-def _records(entry: DatasetEntry, max_samples: int | None, found: Examples, strict: bool) -> Iterator[Located]:
-    """The first ``max_samples`` rows of a dataset as records; a row that is none keeps its place, as None.
+class _Views:
+    """Makes the views of a run, and keeps account of the rows that go into them."""
 
-    Its place matters to the split: LLaMA-Factory counts such rows there, and drops them when it encodes.
-    """
-    read = READERS[entry.layout.formatting]
-    for row in islice(read_rows(entry.sources, keep_blank_lines=strict), max_samples):
-        found.ledger.read(row.file)
-        if isinstance(row, BadRow):
-            _reject(found, row.file, row.number, "row", row.reason, row.raw)
-            yield Located(None, row.file, row.number)
-            continue
-        try:
-            yield Located(read(row.data, entry.layout), row.file, row.number, row.data)
-        except RowFault as fault:
-            _reject(found, row.file, row.number, fault.field, fault.reason, row.data)
-            yield Located(None, row.file, row.number)
+    def __init__(
+        self,
+        config: RunConfig,
+        tokenizer: Tokenizer,
+        renderer: Renderer,
+        sets: Mapping[str, EncodedRows],
+        *,
+        for_prediction: bool,
+    ) -> None:
+        self.config, self.tokenizer, self.for_prediction = config, tokenizer, for_prediction
+        self.sets = list(sets.values())
+        self.numbers = {name: number for number, name in enumerate(sets)}
+        self.keys = [rows.folder.name for rows in self.sets]
+        self.eos = tokenizer.eos_id if renderer.efficient_eos else None
+        # Llama 2's way puts the system text into the first question, where it cannot be told apart.
+        self.leads = not (isinstance(renderer, SlotRenderer) and renderer.template.system_in_user)
+        self.found = Examples(Joined([]))
+
+    def read(self, name: str, rows: Any) -> None:
+        """Take note of the rows of a dataset that the run looks at."""
+        for file, count in self.sets[self.numbers[name]].count_by_file(rows).items():
+            self.found.ledger.read(file, count)
+
+    def mixed(self, names: Sequence[str], chosen: Mapping[str, Any]) -> Order:
+        """The rows of several datasets in the order of the run's mix."""
+        import numpy as np
+
+        data, ledger = self.config.data, self.found.ledger
+        if not names:
+            return Order(np.zeros(0, np.int16), np.zeros(0, np.int64))
+        sizes = [len(chosen[name]) for name in names]
+        of, places = mixed_order(sizes, data.mix_strategy, data.interleave_probs, self.config.loop.seed)
+        rows = np.zeros(len(of), np.int64)
+        datasets = np.zeros(len(of), np.int16)
+        for number, name in enumerate(names):
+            mine = of == number
+            rows[mine] = np.asarray(chosen[name])[places[mine]]
+            datasets[mine] = self.numbers[name]
+        surplus = len(of) - sum(sizes)
+        if surplus > 0:
+            ledger.added += surplus
+        elif surplus < 0:
+            ledger.filtered[f"mix_strategy: {data.mix_strategy}"] += -surplus
+        return Order(datasets, rows)
+
+    def view(self, order: Order) -> View:
+        """The examples of an order; rows that become none are rejected."""
+        import numpy as np
+
+        unsound = np.zeros(len(order), np.bool_)
+        for number, rows in enumerate(self.sets):
+            mine = order.datasets == number
+            unsound[mine] = rows.unsound()[order.rows[mine]]
+        for number in np.flatnonzero(unsound).tolist():
+            rows, row = self.sets[int(order.datasets[number])], int(order.rows[number])
+            self._reject(rows, row, rows.fault(row) or RowFault("row", "it has no ids"))
+        sound = order.take(~unsound)
+        view = self._text(sound) if self.config.stage == "pt" else RowView(self.sets, sound, self._make(), self.keys)
+        for lost in view.lost:
+            self._reject(self.sets[int(sound.datasets[lost.number])], int(sound.rows[lost.number]), lost.fault)
+        self.found.ledger.rows_out += len(sound) - len(view.lost)
+        return view
+
+    def _reject(self, rows: EncodedRows, row: int, fault: RowFault) -> None:
+        self.found.ledger.rejected[
+            f'field "{fault.field}": {fault.reason}' if fault.field != "row" else fault.reason
+        ] += 1
+        name = next(name for name, number in self.numbers.items() if self.sets[number] is rows)
+        self.found.rejected.append(Rejected(*rows.place(row), fault, dataset=name))
+
+    def _make(self) -> Any:
+        rules = encode_rules(self.config)
+        if self.for_prediction:
+            return Prompts(rules, self.eos)
+        if self.config.stage == "kto":
+            return Feedback(rules, self.eos, self.config.data.preprocessing_batch_size if self.config.strict else None)
+        if self.config.stage in ("rm", "dpo"):
+            return Pairs(rules, self.eos)
+        return Turns(rules, self.eos, self.leads)
+
+    def _text(self, order: Order) -> TextView:
+        data, strict, tokenizer = self.config.data, self.config.strict, self.tokenizer
+        rules = TextRules(
+            cutoff_len=encode_rules(self.config).cutoff_len,
+            blocks=data.packing is not False,
+            window=data.preprocessing_batch_size if strict else None,
+            bos_id=tokenizer.bos_id if tokenizer.adds_bos else None,
+            strict=strict,
+        )
+        # Their collator masks padding by its id, and with it every end of text that has the same id.
+        masked = tokenizer.pad_id if strict and tokenizer.pad_id == tokenizer.eos_id else None
+        view = TextView(self.sets, order, rules, self.keys, masked=masked)
+        self.found.dropped_tokens += view.dropped
+        return view
 
 
-def _reject(found: Examples, file: str, number: int, field_name: str, reason: str, raw: Any) -> None:
-    found.ledger.rejected[f'field "{field_name}": {reason}' if field_name != "row" else reason] += 1
-    found.rejects.append({"file": file, "row": number, "field": field_name, "reason": reason, "raw": raw})
-
-
-def split_rows(rows: Sequence[T], val_size: float, seed: int) -> tuple[list[T], list[T]]:
-    """Training rows and held-out rows; ``val_size`` is a share below 1, else a count.
-
-    The same rows in the same order as ``datasets.Dataset.train_test_split(test_size, seed=seed)``, which
-    LLaMA-Factory calls: a permutation by NumPy's default generator, held-out rows first.
-    """
-    import math
-
-    import numpy as np
-
-    num_held_out = math.ceil(val_size * len(rows)) if val_size < 1 else int(val_size)
-    if not 0 < num_held_out < len(rows):
-        raise UsageError(f"val_size {val_size:g} of {len(rows)} rows leaves nothing on one side")
-    order = np.random.default_rng(seed).permutation(len(rows)).tolist()
-    return [rows[i] for i in order[num_held_out:]], [rows[i] for i in order[:num_held_out]]
-
-
-def _encode_turns(rows: Sequence[Located], encoder: Encoder, found: Examples, *, pairs: bool) -> Iterator[AnyExample]:
-    encode = encoder.preferences if pairs else encoder.chats
-    for batch in batched((r for r in rows if r.record is not None), ENCODE_BATCH):
-        for row, example in zip(batch, encode([r.record for r in batch]), strict=True):  # type: ignore[arg-type]
-            if isinstance(example, RowFault):
-                _reject(found, row.file, row.number, example.field, example.reason, row.raw)
-            else:
-                found.ledger.rows_out += 1
-                yield example
-
-
-def _encode_text(
-    rows: Sequence[Located], data: DataConfig, tokenizer: Tokenizer, strict: bool, found: Examples
-) -> Iterator[Example]:
-    rules = TextRules(
-        # With packing written out, theirs lowers the cutoff by one first, also where nothing needs it.
-        cutoff_len=data.cutoff_len - 1 if strict and data.packing else data.cutoff_len,
-        blocks=data.packing is not False,
-        window=data.preprocessing_batch_size if strict else None,
-        end_text=end_text_of(data.template),
-        bos_id=tokenizer.bos_id if tokenizer.adds_bos else None,
-        strict=strict,
-    )
-    texts = [text_of(r.record) for r in rows if r.record is not None]
-    found.ledger.rows_out += len(texts)
-    for example in encode_texts(batched(texts, ENCODE_BATCH), tokenizer, rules):
-        if isinstance(example, int):
-            found.dropped_tokens += example
-        elif strict and tokenizer.pad_id == tokenizer.eos_id:
-            # Their collator masks padding by its id, and with it every end of text that has the same id.
-            labels = array("i", [IGNORE if i == tokenizer.pad_id else i for i in example.labels])
-            yield Example(example.ids, labels, example.num_cut)
-        else:
-            yield example
-
-
-def _report(found: Examples, data: DataConfig) -> None:
-    ledger = found.ledger
+def _report(found: Examples, config: RunConfig) -> None:
+    data, ledger = config.data, found.ledger
     rest = (
         f", {found.dropped_tokens} tokens at the end of the text fill no block and are left out"
         if found.dropped_tokens
@@ -213,16 +316,21 @@ def _report(found: Examples, data: DataConfig) -> None:
     )
     log.info(
         "%d rows in, %d rejected, %d examples to train on%s%s",
-        ledger.rows_in, ledger.num_rejected, len(found.train), f", {len(found.eval)} to evaluate on" if found.eval else "", rest,
+        ledger.rows_in, ledger.num_rejected, len(found.train), f", {len(found.eval)} to evaluate on" if found.evals else "", rest,
     )  # fmt: skip
     num_cut, cut_tokens = found.cut()
     if num_cut:
         log.warning(
             "cutoff_len %d cuts %d sequences; %d of their tokens are left out", data.cutoff_len, num_cut, cut_tokens
         )
+    if found.special_texts:
+        log.warning(
+            "%d texts of users hold what looks like a special token; it stays plain text (special_text: keep lets it be one)",
+            found.special_texts,
+        )
     for reason, count in ledger.rejected.most_common(5):
         log.warning("%d rejected: %s", count, reason)
-    if not found.train and data.dataset:
+    if not len(found.train) and data.dataset:
         reasons = "; ".join(f"{count} × {reason}" for reason, count in ledger.rejected.most_common(3))
         raise UsageError(
             "no example to train on is left",

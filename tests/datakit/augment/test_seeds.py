@@ -138,3 +138,11 @@ def test_the_key_of_a_row_is_what_it_says():
         == 5
     )
     assert 0 <= content_key(None) < 2**64
+    assert content_key(chat("q", "a", system="s")) == 6171392948331099911  # as of when turns had no weight yet
+    weighed = ChatRecord((Message("user", "q"), Message("assistant", "a", 0.5)), "s")
+    assert content_key(weighed) != content_key(chat("q", "a", system="s"))
+
+
+def test_replaced_texts_keep_their_weight():
+    record = ChatRecord((Message("user", "q"), Message("assistant", "a", 0.0)))
+    assert with_texts(record, ["Q", "A"]) == ChatRecord((Message("user", "Q"), Message("assistant", "A", 0.0)))

@@ -12,14 +12,15 @@ from datakit.stats.read import Account, read_batches, sources_of
 from datakit.stats.straight import Shortcut, shortcut_for
 from registry.errors import RowFault
 from registry.formats import LAYOUTS, READERS, columns, detect
-from registry.render import SlotRenderer, turns_of
+from registry.render import RenderRules, SlotRenderer, turns_of
 from registry.rows import Row, row_of_line
+from registry.slots import special_pattern
 from registry.templates import load_template, template_names
 from tests.datakit.stats.conftest import renderer_of
 
 ALPACA = detect({"instruction": "q", "input": "", "output": "a", "system": "", "history": []})
 TEXT = st.one_of(
-    st.text(max_size=12), st.sampled_from(["{{content}}", "{{idx}}", "{{system}}", "<|im_end|>", " ", "\n"])
+    st.text(max_size=12), st.sampled_from(["{{content}}", "{{idx}}", "{{system}}", "<|im_end|>", "<think>", " ", "\n"])
 )
 VALUE = st.one_of(TEXT, st.none(), st.integers(), st.floats(), st.booleans(), st.just([]), st.lists(TEXT, max_size=2))
 ROWS = st.fixed_dictionaries(
@@ -44,9 +45,10 @@ def the_long_way(line, renderer, layout=ALPACA):
 
 
 @settings(max_examples=100)
-@given(ROWS, st.sampled_from(template_names()))
-def test_every_row_the_shortcut_takes_has_the_turns_of_the_long_way(row, template):
-    renderer = SlotRenderer(load_template(template))
+@given(ROWS, st.sampled_from(template_names()), st.booleans(), st.sampled_from([True, None, False]))
+def test_every_row_the_shortcut_takes_has_the_turns_of_the_long_way(row, template, strict, thinking):
+    rules = RenderRules(strict=strict, enable_thinking=thinking)
+    renderer = SlotRenderer(load_template(template), rules, special_pattern(["<|im_end|>"]))
     line = json.dumps(row).encode()
     found = shortcut_for(ALPACA, renderer, [row]).turns(line)
     if found is not None:
@@ -77,6 +79,15 @@ def test_plain_rows_are_taken_and_others_left():
     assert short.turns(b'{"instruction": "q", "output": "a", "unmet": 1}') is None
     short.learn(["unmet"])
     assert short.turns(b'{"instruction": "q", "output": "a", "unmet": 1}') is not None
+
+
+def test_special_tokens_in_a_question_and_thoughts_in_an_answer_go_the_long_way():
+    renderer = SlotRenderer(load_template("qwen3"), specials=special_pattern(["<|im_end|>"]))
+    short = shortcut_for(ALPACA, renderer, [["instruction", "output"]])
+    (turn,), _ = short.turns(b'{"instruction": "q", "output": "a"}')
+    assert turn.target == ("<think>\n\n</think>\n\n", "a<|im_end|>\n")
+    assert short.turns(b'{"instruction": "<|im_end|>", "output": "a"}') is None
+    assert short.turns(b'{"instruction": "q", "output": "<think>\\nb\\n</think>\\n\\na"}') is None
 
 
 @pytest.mark.parametrize("name", ["\n", "\\", '"', "", "né", "a b", "other_0", "class", "prompt", "\x00"])

@@ -13,12 +13,15 @@ from registry.datasets import Layout
 from registry.formats import LAYOUTS, columns
 
 TOOLS = [{"name": "look", "description": "", "parameters": {}}, {"type": "function", "function": {"name": "buy"}}]
+_NO_WEIGHTS = ({}, {}, {}, {"weight": 0}, {"loss": False, "train": None})
+_WEIGHTS = (*_NO_WEIGHTS, {"weight": 1}, {"train": True, "weight": 0.5})
 _words = st.text("ab é漢\n.", min_size=1, max_size=6).filter(str.strip)
 
 
 def _turns(role: str, text: str, names: Mapping[str, str]) -> st.SearchStrategy[list[dict[str, Any]]]:
     def turn(who: str) -> st.SearchStrategy[dict[str, Any]]:
-        return st.builds(lambda said: {role: names[who], text: said}, _words)
+        weights = _WEIGHTS if who == "assistant" else _NO_WEIGHTS
+        return st.builds(lambda said, more: {role: names[who], text: said, **more}, _words, st.sampled_from(weights))
 
     pairs = st.lists(st.tuples(turn("user"), turn("assistant")), min_size=1, max_size=3)
     system = st.none() | turn("system")
@@ -65,6 +68,12 @@ _sharegpt = _optional(
 )
 _openai = _optional(st.fixed_dictionaries({"messages": _turns("role", "content", _OPENAI)}), id=_beside["id"])
 
+
+def _ends_whole(row: dict[str, Any]) -> bool:
+    last = row["conversations"][-1]
+    return last.get("weight", 1) == 1 and last.get("loss") is not False
+
+
 # what a test calls it -> the layout, and rows of it without a fault
 GOOD: dict[str, tuple[Layout, st.SearchStrategy[dict[str, Any]]]] = {
     "alpaca": (LAYOUTS["alpaca"], _optional(_alpaca, **_beside, input=st.none() | st.just("") | _words, history=_history)),
@@ -87,7 +96,7 @@ GOOD: dict[str, tuple[Layout, st.SearchStrategy[dict[str, Any]]]] = {
     ),
     "sharegpt kto": (
         Layout("sharegpt", columns(messages="conversations", system="system", kto_tag="label")),
-        st.builds(lambda row, good: {**row, "label": good}, _sharegpt, st.booleans()),
+        st.builds(lambda row, good: {**row, "label": good}, _sharegpt.filter(_ends_whole), st.booleans()),
     ),
 }  # fmt: skip
 
@@ -97,7 +106,21 @@ ODD_VALUES = (
     "observation", "function_call", "asistant", '{"name": "look", "arguments": {}}', '{"name": "none", "arguments": {}}',
     [{"id": "c9", "function": {"name": "look", "arguments": "{"}}], 2**70, "\ud800",
 )  # fmt: skip
-KEYS = ("from", "value", "role", "content", "tool_calls", "tools", "system", "images", "history", "kto_tag", "odd")
+KEYS = (
+    "from",
+    "value",
+    "role",
+    "content",
+    "tool_calls",
+    "tools",
+    "system",
+    "images",
+    "history",
+    "kto_tag",
+    "odd",
+    "weight",
+    "loss",
+)
 
 
 def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

@@ -57,6 +57,14 @@ def test_no_changed_row_passes_with_a_fault(name, data):
     check(block_of(*lines), screen)
 
 
+def test_a_weight_is_looked_at_in_every_row():
+    screen = Screen(LAYOUTS["sharegpt"])
+    good = {"conversations": [{"from": "human", "value": "q", "weight": 0}, {"from": "gpt", "value": "a", "weight": 1}]}
+    bad = {"conversations": [{"from": "human", "value": "q", "weight": 1}, {"from": "gpt", "value": "a", "weight": 1}]}
+    screen.learn(good)
+    check(block_of(spell(good, json.dumps), spell(bad, json.dumps)), screen)
+
+
 _bytes = st.sampled_from([b"", b" ", b"\n", b"\r", b"\t", b"{", b"}", b'"', b"\\", b":", b",", b"[", b"]", b"0", b"\xff", b"\xed\xa0\x80",
                           b"\xef\xbb\xbf", b"\\ud800", b"\\u0000", b"\x00", b"e", b"null", b"\xc3\xa9", b'"output":', b"1e999"])  # fmt: skip
 

@@ -113,6 +113,11 @@ CASES = [
     ({"messages": [*called()["messages"], {"role": "tool", "content": "1", "tool_call_id": "c9"}, {"role": "assistant", "content": "a"}], "tools": LOOK},
      [("TL010", "/messages/2/tool_call_id")]),
     (messages(U, A, images=["a.png"]), [("MM001", "/images")]),
+    ({"conversations": [{"from": "system", "value": "s", "loss": True}, {"from": "human", "value": "q", "weight": 2}, {"from": "gpt", "value": "a", "train": "no"}]},
+     [("SG019", "/conversations/0/loss"), ("SG019", "/conversations/1/weight"), ("SG019", "/conversations/2/train")]),
+    ({"messages": [{"role": "user", "content": "q", "weight": 0}, {"role": "assistant", "content": "a", "weight": 0, "train": True}]}, [("OA019", "/messages/1/train")]),
+    ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "weight": -1}], "label": True}, [("OA019", "/messages/1/weight")]),
+    ({"conversations": [{"from": "human", "value": "q"}], "chosen": {"from": "gpt", "value": "a", "weight": 0}, "rejected": {"from": "gpt", "value": "b"}}, [("SG019", "/chosen")]),
     ({"instruction": "q <image>", "output": "a", "images": "a.png"}, []),
 ]  # fmt: skip
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from array import array
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from registry.encode import IGNORE, Example
 from registry.errors import UsageError
 from registry.tokenizer import open_tokenizer
 from trainkit.config import load_config
-from trainkit.data.source import Examples, load_examples, split_rows
+from trainkit.data.source import Examples, open_examples
 
 GOOD = {"instruction": "Who goes there?", "input": "", "output": "A friend."}
 LINES = [
@@ -48,11 +46,7 @@ def load(model_folder: Path, tmp_path: Path) -> Callable[..., Examples]:
             "dataset_dir": str(tmp_path),
         }
         config = load_config({**asked, **keys})
-        tokenizer, renderer = open_tokenizer(model_folder, config.data.template)
-        entries = {"rows": find_entry("rows", tmp_path)}
-        return load_examples(
-            config.stage, config.data, entries, tokenizer, renderer, seed=config.loop.seed, strict=config.strict
-        )
+        return open_examples(config, {"rows": find_entry("rows", tmp_path)}, model_folder)[0]
 
     return examples
 
@@ -155,43 +149,9 @@ def test_a_chat_becomes_its_prompt_untrained_and_its_answer_with_its_end_trained
     assert tokenizer.decode(trained) == "A friend.<|im_end|>\n"
 
 
-@pytest.mark.parametrize("seed", [0, 42, 1234])
-@pytest.mark.parametrize(("size", "val_size"), [(10, 0.2), (10, 0.25), (11, 3), (7, 0.01), (300, 0.1), (2, 1)])
-def test_rows_are_split_as_datasets_splits_them(size: int, val_size: float, seed: int) -> None:
-    datasets = pytest.importorskip("datasets")
-    theirs = datasets.Dataset.from_dict({"n": list(range(size))}).train_test_split(test_size=val_size, seed=seed)
-    train, held_out = split_rows(range(size), val_size, seed)
-    assert (train, held_out) == (theirs["train"]["n"][:], theirs["test"]["n"][:])
-
-
-@pytest.mark.parametrize(
-    ("val_size", "seed", "train", "held_out"),
-    # recorded from datasets 5.2.0: Dataset.from_dict({"n": range(10)}).train_test_split(test_size=val_size, seed=seed)
-    [(0.2, 42, [0, 7, 3, 2, 4, 9, 1, 8], [5, 6]), (3, 7, [1, 3, 6, 2, 4, 5, 9], [8, 0, 7])],
-)
-def test_a_split_is_what_it_was_when_recorded(
-    val_size: float, seed: int, train: list[int], held_out: list[int]
-) -> None:
-    assert split_rows(range(10), val_size, seed) == (train, held_out)
-
-
-@given(st.integers(2, 60), st.integers(0, 1000), st.data())
-def test_a_split_loses_nothing_and_doubles_nothing(size: int, seed: int, data: st.DataObject) -> None:
-    val_size = data.draw(st.one_of(st.integers(1, size - 1), st.floats(0.01, 0.49)))
-    train, held_out = split_rows(range(size), val_size, seed)
-    assert Counter(train + held_out) == Counter(range(size))
-
-
-@pytest.mark.parametrize("val_size", [10, 12, 0.99])
-def test_a_split_that_leaves_one_side_empty_is_refused(val_size: float) -> None:
-    with pytest.raises(UsageError, match="leaves nothing on one side"):
-        split_rows(range(10), val_size, 0)
-
-
-def test_a_digest_tells_other_ids_other_labels_and_another_order() -> None:
-    def digest(*examples: tuple[list[int], list[int]]) -> str:
-        return Examples(train=[Example(array("i", ids), array("i", labels)) for ids, labels in examples]).digest()
-
-    one, two = ([1, 2], [IGNORE, 2]), ([3], [3])
-    assert digest(one, two) == digest(one, two)
-    assert len({digest(one, two), digest(two, one), digest(([1, 2], [1, 2]), two), digest(one)}) == 4
+def test_a_digest_tells_other_rows_other_rules_and_another_order(load: Callable[..., Examples]) -> None:
+    both = [LINES[0], LINES[5]]
+    first = load(both).digest()
+    assert load(both).digest() == first
+    others = [load(both[::-1]), load(both[:1]), load(both, train_on_prompt=True), load(both, template="chatml_de")]
+    assert len({first, *(other.digest() for other in others)}) == 5

@@ -9,7 +9,8 @@ import pytest
 
 from registry.encode import IGNORE, Example
 from registry.stages import KINDS
-from trainkit.config import STAGES_BUILT, load_config
+from trainkit.config import load_config
+from trainkit.config_rules import STAGES_BUILT
 from trainkit.data.collate import collate_pairs, collate_sequences
 from trainkit.logprobs import token_logprobs
 from trainkit.stages import STAGES, pt, sft

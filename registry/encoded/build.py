@@ -1,0 +1,257 @@
+"""Bringing a dataset into the cache: under a lock, on all cores, going on where an earlier run was stopped."""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from registry.atomic import fsync_folder, write_json
+from registry.encoded.chunks import Chunk, chunks_of, has_places, is_small, places_of
+from registry.encoded.rows import EncodedRows, read_journal
+from registry.encoded.spec import EncodeSpec, contents_of, key_of
+from registry.encoded.work import Encoding
+from registry.errors import StoppedError, UsageError, from_os_error
+
+log = logging.getLogger("tunekit")
+
+SPEC, JOURNAL, LOCK = "spec.json", "journal.jsonl", "lock"
+MOST_WORKERS = 32
+WORTH_BYTES = 24 << 20  # of sources; for less, starting processes takes longer than it saves
+AHEAD = 2  # chunks of each worker that wait or are worked on
+
+_encoding: Encoding  # in a worker
+
+
+def encoded_rows(
+    spec: EncodeSpec, root: Path, *, limit: int | None = None, workers: int | None = None, told: str = ""
+) -> EncodedRows:
+    """The encoded rows of a dataset: from the cache under ``root``, encoded now where it lacks them.
+
+    At least the first ``limit`` rows are there (None: all). ``workers`` processes encode (None: one a core where that
+    is worth it); ``told`` names the dataset in messages. Whoever else wants the same rows waits and shares them.
+    Raises ``UsageError`` for sources that cannot be read, ``StoppedError`` where a worker is killed or the disk is
+    full: what is done stays, and the next call goes on from there.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        identity = spec.identity(contents_of(spec.files, root))
+        folder = root / key_of(identity)
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise from_os_error(error, f"opening the cache of encoded rows in {root}") from error
+    with suppress(UsageError):  # what is damaged is looked at again under the lock
+        found = _opened(folder, spec, limit)
+        if found is not None:
+            return found
+    with _locked(folder, told):
+        try:
+            found = _opened(folder, spec, limit)  # another process may have made it meanwhile
+            if found is not None:
+                return found
+        except UsageError as error:
+            log.warning("%s; the rows are encoded again", str(error).splitlines()[0])
+            for path in folder.iterdir():
+                if path.name != LOCK:
+                    path.unlink(missing_ok=True)
+        try:
+            _begin_folder(folder, identity)
+            _encode(spec, folder, limit, workers, told)
+        except OSError as error:
+            raise from_os_error(error, f"writing encoded rows to {folder}") from error
+    return EncodedRows(folder, spec.files)
+
+
+def _opened(folder: Path, spec: EncodeSpec, limit: int | None) -> EncodedRows | None:
+    """The rows, where there are enough of them. Raises ``UsageError`` where they are damaged."""
+    if not (folder / SPEC).is_file():
+        return None
+    entries, complete = read_journal(folder / JOURNAL)
+    if not complete and (limit is None or sum(entry["rows"] for entry in entries) < limit):
+        return None
+    return EncodedRows(folder, spec.files)
+
+
+def _locked(folder: Path, told: str) -> FileLock:
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("another run encodes %s; waiting for it", told or "the same rows")
+        lock.acquire()
+    except OSError as error:
+        raise from_os_error(error, f"locking {folder}") from error
+    return lock
+
+
+def _begin_folder(folder: Path, identity: dict[str, Any]) -> None:
+    """Leave what an earlier run completed, and nothing else."""
+    if not (folder / SPEC).is_file():
+        write_json(folder / SPEC, identity)
+    kept, _ = read_journal(folder / JOURNAL)
+    names = {Chunk(entry["file"], entry["index"]).name for entry in kept}
+    for path in folder.iterdir():
+        if path.suffix in (".arrow", ".jsonl") and path.name != JOURNAL and path.name.partition(".")[0] not in names:
+            path.unlink(missing_ok=True)
+        elif path.name.startswith("."):
+            path.unlink(missing_ok=True)  # what a killed run had begun to write
+
+
+def _encode(spec: EncodeSpec, folder: Path, limit: int | None, workers: int | None, told: str) -> None:
+    """Encode what the journal lacks. Each shard is in the journal as soon as it and all before it are complete."""
+    entries, _ = read_journal(folder / JOURNAL)
+    done = {(entry["file"], entry["index"]) for entry in entries}
+    num_rows = sum(entry["rows"] for entry in entries)
+    if done:
+        log.info("going on with the encoding of %s after %s rows", told or "the rows", f"{num_rows:,}")
+    else:
+        log.info("encoding %s", told or "the rows")
+    with ExitStack() as stack:
+        submit = _pool(stack, spec, folder, num_workers(workers, spec.files))
+        journal = stack.enter_context((folder / JOURNAL).open("ab"))
+        for entry in _in_order(spec, submit, num_workers(workers, spec.files), done):
+            if entry is not None:
+                journal.write(json.dumps(entry).encode() + b"\n")
+                journal.flush()
+                num_rows += entry["rows"]
+            if limit is not None and num_rows >= limit:
+                os.fsync(journal.fileno())
+                return
+        journal.write(json.dumps({"complete": True, "rows": num_rows}).encode() + b"\n")
+        journal.flush()
+        os.fsync(journal.fileno())
+    fsync_folder(folder)
+
+
+Submit = Callable[[Chunk], "Future[dict[str, Any] | None]"]
+
+
+def _in_order(
+    spec: EncodeSpec, submit: Submit, workers: int, done: set[tuple[int, int]]
+) -> Iterator[dict[str, Any] | None]:
+    """What the journal keeps of each chunk that is not ``done``, in order; a few are worked on ahead.
+
+    Where only reading tells how many chunks a file has, the first one beyond its end comes as None.
+    """
+    out: deque[tuple[Chunk, Future[dict[str, Any] | None]]] = deque()
+    for file in range(len(spec.files)):
+        ended = False
+        for chunk in _chunks(spec, file):
+            if (chunk.file, chunk.index) in done:
+                continue
+            out.append((chunk, submit(chunk)))
+            while len(out) > AHEAD * workers:
+                first, future = out.popleft()
+                entry = _result(future)
+                yield entry
+                ended = ended or (entry is None and first.file == file)
+            if ended:
+                break
+    while out:
+        yield _result(out.popleft()[1])
+
+
+def _chunks(spec: EncodeSpec, file: int) -> Iterator[Chunk]:
+    name = spec.files[file]
+    if is_small(name):
+        yield Chunk(file, 0)
+    elif has_places(name):
+        for index, pieces in enumerate(chunks_of(name, keep_blank_lines=spec.strict)):
+            yield Chunk(file, index, places_of(pieces))
+    else:
+        index = 0
+        while True:
+            yield Chunk(file, index)
+            index += 1
+
+
+def num_workers(asked: int | None, files: Sequence[str]) -> int:
+    """How many processes encode: as many as asked for, at most one a core; None means that, where it is worth it."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    most = min(cores, MOST_WORKERS, asked or cores)
+    num_bytes = sum(Path(file).stat().st_size for file in files if Path(file).is_file())
+    return most if num_bytes >= WORTH_BYTES else 1
+
+
+def _pool(stack: ExitStack, spec: EncodeSpec, folder: Path, workers: int) -> Submit:
+    if workers == 1:
+        encoding = Encoding(spec, folder)
+
+        def here(chunk: Chunk) -> Future[dict[str, Any] | None]:
+            future: Future[dict[str, Any] | None] = Future()
+            future.set_result(encoding.shard(chunk))
+            return future
+
+        return here
+    pool = ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(spec, folder)
+    )
+    stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+
+    def there(chunk: Chunk) -> Future[dict[str, Any] | None]:
+        try:
+            return pool.submit(_shard, chunk)
+        except BrokenProcessPool:
+            raise _killed() from None
+
+    return there
+
+
+def _result(future: Future[dict[str, Any] | None]) -> dict[str, Any] | None:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        raise _killed() from None
+
+
+def _killed() -> StoppedError:
+    return StoppedError(
+        "a process that encodes rows was killed, perhaps because memory ran out",
+        mend="Run the same command again to go on; with preprocessing_num_workers: 1 it takes less memory.",
+    )
+
+
+def _begin(spec: EncodeSpec, folder: Path) -> None:
+    """In a worker: open what is needed once, and have no life of its own when the parent is gone."""
+    global _encoding
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told as well, and ends us
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _encoding = Encoding(spec, folder)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(1)
+
+
+def _shard(chunk: Chunk) -> dict[str, Any] | None:
+    return _encoding.shard(chunk)
+
+
+def copy_rows(folder: Path, target: Path) -> None:
+    """Copy the encoded rows of ``folder`` to ``target``, by links where the disk allows it."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".arrow", ".jsonl") or path.name == SPEC:
+            to = target / path.name
+            if to.exists():
+                continue
+            try:
+                os.link(path, to)
+            except OSError:
+                shutil.copyfile(path, to)

@@ -1,0 +1,214 @@
+"""Encoding chunks of rows into shards, in this process or in another: each opens tokenizer and files for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from registry.atomic import atomic_file
+from registry.blocks import Piece
+from registry.encode import weights_of
+from registry.encoded.chunks import Chunk, chunks_of, rows_of_pieces
+from registry.encoded.plain import merged, plain_way
+from registry.encoded.shard import ROLES, Extras, write_shard
+from registry.encoded.spec import EncodeSpec
+from registry.errors import RowFault
+from registry.fast_tokenizers import AUTO
+from registry.formats import READERS, STRICT_READERS
+from registry.records import ChatRecord, FeedbackRecord, Message, PreferenceRecord, Record
+from registry.render import Turn, answers_of, judged_of, special_texts, turns_of
+from registry.rows import BadRow, Row
+from registry.texts import text_of
+from registry.tokenizer import Tokenizer, open_tokenizer
+from registry.uncut import Uncut, encode_plain, encode_rows
+
+WALKS: dict[str, Any] = {"turns": turns_of, "answer": judged_of, "pair": answers_of}
+ASKED, ANSWERED = Message("user", "0"), Message("assistant", "0")
+MOST_LEADS = 10_000  # distinct system texts whose length is kept
+MEDIA = {"images": "<image>", "videos": "<video>", "audios": "<audio>"}
+
+
+@dataclass
+class Encoding:
+    """Encodes the rows of one dataset, chunk by chunk."""
+
+    spec: EncodeSpec
+    folder: Path
+    _reading: dict[int, tuple[int, Iterator[list[Piece]]]] = field(default_factory=dict)
+    _leads: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        spec = self.spec
+        # pt spells no turns: a base model without a chat template is fine there
+        template = spec.template or ("empty" if spec.kind == "text" else None)
+        self.tokenizer: Tokenizer
+        self.tokenizer, self.renderer = open_tokenizer(spec.tokenizer_folder, template, rules=spec.rules, backend=AUTO)
+        self._read = (STRICT_READERS if spec.strict else READERS)[spec.layout.formatting]
+        self._plain = plain_way(spec.layout, self.renderer) if spec.kind == "turns" else None
+        self._media = [part for part in MEDIA if getattr(spec.layout.columns, part)]
+
+    def shard(self, chunk: Chunk) -> dict[str, Any] | None:
+        """Write the shard of a chunk; returns what the journal keeps of it, None where the file ends before it."""
+        pieces = self._pieces(chunk)
+        if pieces is None:
+            return None
+        encoded = self.encode(rows_of_pieces(pieces))
+        made = write_shard(self.folder / f"{chunk.name}.arrow", encoded.uncut, encoded.extras)
+        if encoded.rejects:
+            with atomic_file(self.folder / f"{chunk.name}.rejects.jsonl") as handle:
+                for reject in encoded.rejects:
+                    handle.write(orjson.dumps(reject, default=str) + b"\n")
+        return {
+            "file": chunk.file, "index": chunk.index, **made, "rows": len(encoded.extras.rows),
+            "faults": len(encoded.uncut.faults), "tokens": len(encoded.uncut.ids), "specials": encoded.specials,
+            "tokenizer": self.tokenizer.coder.name,
+        }  # fmt: skip
+
+    def _pieces(self, chunk: Chunk) -> Sequence[Piece] | None:
+        if chunk.places is not None:
+            return [place.read() for place in chunk.places]
+        next_index, chunks = self._reading.pop(chunk.file, (0, None))
+        if chunks is None or next_index > chunk.index:
+            next_index = 0
+            chunks = chunks_of(self.spec.files[chunk.file], keep_blank_lines=self.spec.strict)
+        for pieces in chunks:
+            next_index += 1
+            if next_index > chunk.index:
+                self._reading[chunk.file] = next_index, chunks
+                return pieces
+        return None
+
+    def encode(self, rows: Iterable[Row | BadRow]) -> Encoded:
+        """Rows as uncut ids; those that are none keep their place, with the reason."""
+        found = Encoded()
+        held = list(rows)
+        found.extras.rows = [row.number for row in held]
+        found.uncut = self._uncut(held, found)
+        for number, fault in sorted(found.uncut.faults.items()):
+            row = held[number]
+            raw = row.raw if isinstance(row, BadRow) else row.data
+            found.rejects.append(
+                {"file": row.file, "row": row.number, "field": fault.field, "reason": fault.reason, "raw": raw}
+            )
+        return found
+
+    def _uncut(self, rows: Sequence[Row | BadRow], found: Encoded) -> Uncut:
+        if self.spec.kind == "text":
+            return self._texts(rows)
+        extras = found.extras
+        extras.leads, extras.weights = [0] * len(rows), [None] * len(rows)
+        extras.roles, extras.desirable = [None] * len(rows), [None] * len(rows)
+        short = self._short(rows, found)
+        if short is None:
+            return self._long(rows, range(len(rows)), found)
+        done = set(short[0])
+        rest = [number for number in range(len(rows)) if number not in done]
+        return merged(short, (rest, self._long(rows, rest, found))) if rest else short[1]
+
+    def _short(self, rows: Sequence[Row | BadRow], found: Encoded) -> tuple[list[int], Uncut] | None:
+        """The rows that go the short way; the first of them goes both."""
+        plain = self._plain
+        if plain is None or not plain.on or self._media:
+            return None
+        made = plain.encode([row.data if isinstance(row, Row) else None for row in rows], self.tokenizer)
+        if made is None:
+            return None
+        numbers, uncut, system = made
+        first = rows[numbers[0]]
+        assert isinstance(first, Row)
+        if not plain.confirm(first.data, self._record(first)):
+            return None
+        lead = self._lead(system, "")
+        for number in numbers:
+            found.extras.leads[number] = lead
+        return numbers, uncut
+
+    def _long(self, rows: Sequence[Row | BadRow], numbers: Sequence[int], found: Encoded) -> Uncut:
+        walk, renderer, extras = WALKS[self.spec.kind], self.renderer, found.extras
+        walked: list[Sequence[Turn] | RowFault] = []
+        for number in numbers:
+            record = self._record(rows[number])
+            try:
+                if isinstance(record, RowFault):
+                    raise record
+                turns = walk(record, renderer)
+                extras.leads[number] = self._lead(record.system, record.tools)  # type: ignore[union-attr]
+            except RowFault as fault:
+                walked.append(fault)
+                continue
+            walked.append(turns)
+            if self.spec.kind == "turns":
+                extras.weights[number] = weights_of(turns)
+            extras.roles[number] = _roles(record)
+            extras.desirable[number] = record.desirable if isinstance(record, FeedbackRecord) else None
+            found.specials += special_texts(record, renderer)
+        return encode_rows(walked, self.spec.kind, self.tokenizer)
+
+    def _texts(self, rows: Sequence[Row | BadRow]) -> Uncut:
+        """pt: each row's text with the end of a text after it."""
+        end = self.spec.end_text if self.spec.end_text is not None else self.tokenizer.eos_token
+        records = [self._record(row) for row in rows]
+        uncut = encode_plain(["" if isinstance(r, RowFault) else text_of(r) + end for r in records], self.tokenizer)
+        faults = {number: r for number, r in enumerate(records) if isinstance(r, RowFault)}
+        return replace(uncut, faults=uncut.faults | faults)
+
+    def _record(self, row: Row | BadRow) -> Record | RowFault:
+        if isinstance(row, BadRow):
+            return RowFault("row", row.reason)
+        try:
+            record = self._read(row.data, self.spec.layout)
+        except RowFault as fault:
+            return fault
+        return self._without_media(row.data, record) if self._media else record
+
+    def _without_media(self, row: Any, record: Record) -> Record | RowFault:
+        """Rows with pictures, films or sound are refused, with what they hold."""
+        for part in self._media:
+            held = row.get(getattr(self.spec.layout.columns, part))
+            if held:
+                many = len(held) if isinstance(held, list) else 1
+                places = sum(m.content.count(MEDIA[part]) for m in getattr(record, "messages", ()))
+                return RowFault(part, f"it has {many} of them for {places} {MEDIA[part]}, and only text is encoded")
+        return record
+
+    def _lead(self, system: str, tools: str) -> int:
+        """How many tokens open a conversation before its first message: prefix, system text and tools."""
+        key = system, tools
+        if key not in self._leads:
+            if len(self._leads) >= MOST_LEADS:
+                self._leads.clear()
+            self._leads[key] = self._measured(*key)
+        return self._leads[key]
+
+    def _measured(self, system: str, tools: str) -> int:
+        try:
+            first, second = self.renderer.turns((ASKED, ANSWERED, ASKED, ANSWERED), system, tools)
+        except (RowFault, ValueError):
+            return 0
+        lengths = encode_rows([[Turn(first.source, ()), Turn(second.source, ())]], "turns", self.tokenizer).parts
+        return max(int(lengths[0] - lengths[2]), 0)
+
+
+@dataclass
+class Encoded:
+    """A chunk's rows, encoded. ``specials`` counts special-token text that was kept text."""
+
+    extras: Extras = field(default_factory=Extras)
+    rejects: list[dict[str, Any]] = field(default_factory=list)
+    uncut: Uncut = field(init=False)
+    specials: int = 0
+
+
+def _roles(record: Record) -> list[int] | None:
+    if isinstance(record, ChatRecord | FeedbackRecord):
+        messages = record.messages
+    elif isinstance(record, PreferenceRecord):
+        messages = (*record.prompt, record.chosen)
+    else:
+        return None
+    roles = [ROLES.index(message.role) for message in messages]
+    return roles if any(role > 1 for role in roles) else None

@@ -1,0 +1,210 @@
+"""What goes together in a config: combinations that cannot be, values not built yet, and what follows from others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from typing import Any
+
+from registry.errors import UsageError, did_you_mean
+
+STAGES_BUILT = ("pt", "sft", "dpo")
+METHODS_BUILT = ("full", "lora")
+SCHEDULES_BUILT = (
+    "linear",
+    "cosine",
+    "constant",
+    "constant_with_warmup",
+    "polynomial",
+    "inverse_sqrt",
+    "cosine_with_min_lr",
+)
+# What each schedule may be told in lr_scheduler_kwargs; the others take nothing.
+SCHEDULE_SETTINGS = {
+    "cosine": ("num_cycles",),
+    "cosine_with_min_lr": ("num_cycles", "min_lr", "min_lr_rate"),
+    "polynomial": ("lr_end", "power"),
+    "inverse_sqrt": ("timescale",),
+}
+OPTIMIZERS_BUILT = ("adamw_torch", "adamw_torch_fused")
+PREF_LOSSES_BUILT = ("sigmoid",)
+# Keys of which only some values train as yet.
+BUILT = {
+    "stage": STAGES_BUILT,
+    "finetuning_type": METHODS_BUILT,
+    "lr_scheduler_type": SCHEDULES_BUILT,
+    "optim": OPTIMIZERS_BUILT,
+    "pref_loss": PREF_LOSSES_BUILT,
+}
+
+Rule = tuple[bool, str, str]  # broken?, the keys at fault with spaces between, what is wrong
+Lines = Mapping[str, int]
+
+
+def combination_faults(v: Mapping[str, Any], lines: Lines | None = None, doubtful: Set[str] = frozenset()) -> list[str]:
+    """What does not go together, though each key is right by itself (as LLaMA-Factory 0.9.5): each fault with the
+    lines of its keys. Rules on a ``doubtful`` key are passed over, as its value was not understood."""
+    rules = [*_data_rules(v), *_stage_rules(v), *_number_rules(v), *_schedule_rules(v)]
+    return [
+        _placed(keys.split(), fault, lines or {})
+        for broken, keys, fault in rules
+        if broken and doubtful.isdisjoint(keys.split())
+    ]
+
+
+def unbuilt(v: Mapping[str, Any], lines: Lines | None = None) -> list[str]:
+    """Values that are right and do not train yet; encoding them is no fault."""
+    return [
+        _placed([key], f'"{key}: {v[key]}" is not built yet; there is: {", ".join(known)}', lines or {})
+        for key, known in BUILT.items()
+        if v[key] not in known and v[key] != "ppo"
+    ]
+
+
+def derive(v: Mapping[str, Any]) -> tuple[dict[str, tuple[Any, str]], list[str]]:
+    """Values that follow from others: key → (value, the key it follows from); and what a user should be told of it."""
+    found: dict[str, tuple[Any, str]] = {}
+    notes = []
+    if v["neat_packing"] and not v["packing"]:
+        found["packing"] = (True, "neat_packing")
+        if v["packing"] is False:
+            notes.append("neat_packing turns packing on, though packing: false is there")
+    if v["disable_shuffling"] and v["batching_strategy"] != "plain":
+        found["batching_strategy"] = ("plain", "disable_shuffling")
+        notes.append(
+            f"disable_shuffling keeps the rows in order, so batching_strategy: {v['batching_strategy']} is off"
+        )
+    if v["packing"] and v["stage"] in ("rm", "dpo", "kto"):
+        notes.append(f"packing: true packs nothing in stage {v['stage']}; rows are padded")
+    packs = v["neat_packing"] or v["packing"] or (v["stage"] == "pt" and v["packing"] is None)
+    if packs and v["stage"] in ("pt", "sft") and v["batching_strategy"] != "plain":
+        notes.append(f"packed blocks are of one length, so batching_strategy: {v['batching_strategy']} changes nothing")
+    if v["do_train"] and not v["bf16"] and not v["use_cpu"]:
+        notes.append("bf16 is off: everything is computed in fp32, which a GPU does at a fraction of its speed")
+    return found, notes
+
+
+def _placed(keys: list[str], fault: str, lines: Lines) -> str:
+    """``fault`` after the lines of the keys that stand in the file."""
+    at = [str(line) for line in sorted({lines[key] for key in keys if key in lines})]
+    if not at:
+        return fault
+    return f"line {at[0]}, {fault}" if len(at) == 1 else f"lines {', '.join(at[:-1])} and {at[-1]}, {fault}"
+
+
+def _data_rules(v: Mapping[str, Any]) -> list[Rule]:
+    evaluates = "do_eval" if v["do_eval"] else "eval_strategy"
+    stream, share = v["streaming"], 0 < v["val_size"] < 1
+    grouped = v["batching_strategy"] != "plain" and not v["disable_shuffling"]
+    rules = [
+        (not v["model_name_or_path"], "model_name_or_path", '"model_name_or_path" is missing: name a model folder or hub id'),
+        (v["do_train"] and not v["dataset"], "do_train dataset", '"dataset" is missing: name one or more datasets to train on'),
+        (v["val_size"] > 0 and not v["dataset"], "val_size dataset", '"val_size" needs a "dataset" to take rows from'),
+        (
+            v["val_size"] > 0 and bool(v["eval_dataset"]),
+            "val_size eval_dataset",
+            '"val_size" and "eval_dataset" exclude each other',
+        ),
+        (
+            (v["do_eval"] or v["eval_strategy"] != "no") and not (v["eval_dataset"] or v["val_size"]),
+            f"{evaluates} eval_dataset val_size",
+            'evaluation needs "eval_dataset" or "val_size"',
+        ),
+        (stream and share, "streaming val_size", f'"val_size: {v["val_size"]:g}" is a share, and streaming does not know the number of rows; give a whole number'),
+        (stream and v["max_samples"] is not None, "streaming max_samples", '"max_samples" and "streaming" exclude each other'),
+        (stream and v["max_steps"] < 0, "streaming max_steps", '"streaming" needs "max_steps": the number of rows is not known beforehand'),
+        (stream and grouped, "streaming batching_strategy", f'"batching_strategy: {v["batching_strategy"]}" needs all lengths beforehand, and streaming does not have them'),
+    ]  # fmt: skip
+    return [*rules, *_interleave_rules(v)]
+
+
+def _interleave_rules(v: Mapping[str, Any]) -> list[Rule]:
+    from trainkit.data.mixing import check_probs
+
+    rules = []
+    for key in ("dataset", "eval_dataset"):
+        if v["interleave_probs"] is None or not v[key]:
+            continue
+        try:
+            check_probs(v["interleave_probs"], len(v[key]), strategy=v["mix_strategy"])
+        except UsageError as error:
+            of = f" (for {key})" if key != "dataset" else ""
+            rules.append(
+                (True, f"interleave_probs mix_strategy {key}", f'"interleave_probs"{of}: {error.what}\n{error.mend}')
+            )
+    return rules[:1]  # the second would say the same
+
+
+def _stage_rules(v: Mapping[str, Any]) -> list[Rule]:
+    lora, sft, pt = v["finetuning_type"] == "lora", v["stage"] == "sft", v["stage"] == "pt"
+    # strict shortens the blocks by one, as LLaMA-Factory does once packing is asked for
+    least = (2 if pt else 1) + (1 if v["compat"] == "strict" and (v["packing"] or v["neat_packing"]) else 0)
+    rules = [
+        (v["stage"] == "ppo", "stage", f'"stage: ppo" is not built yet; there is: {", ".join(STAGES_BUILT)}'),
+        (
+            v["train_on_prompt"] and v["mask_history"],
+            "train_on_prompt mask_history",
+            '"train_on_prompt" and "mask_history" exclude each other',
+        ),
+        (
+            v["dpo_label_smoothing"] > 1e-6 and v["pref_loss"] != "sigmoid",
+            "dpo_label_smoothing pref_loss",
+            f'"dpo_label_smoothing" is for pref_loss sigmoid only, not for {v["pref_loss"]}',
+        ),
+        (
+            pt and v["cutoff_len"] < 2,
+            "cutoff_len stage",
+            '"cutoff_len" must be at least 2 for pt: a token is predicted from one before it',
+        ),
+        (
+            not (pt and v["cutoff_len"] < 2) and v["cutoff_len"] < least,
+            "cutoff_len packing neat_packing compat",
+            f'"cutoff_len" must be at least {least}: compat: strict packs into blocks one shorter',
+        ),
+    ]
+    rules += [
+        (not sft and v[key], f"{key} stage", f'"{key}" is for stage sft only')
+        for key in ("train_on_prompt", "mask_history", "neat_packing")
+    ]
+    rules += [
+        (not lora and bool(v[key]), f"{key} finetuning_type", f'"{key}" needs finetuning_type lora')
+        for key in ("adapter_name_or_path", "use_rslora", "use_dora")
+    ]
+    return rules
+
+
+def _number_rules(v: Mapping[str, Any]) -> list[Rule]:
+    rules = [
+        (v["max_steps"] == 0, "max_steps", '"max_steps" is 0: nothing would be trained; -1 goes by num_train_epochs'),
+        (v["max_steps"] < 0 and v["num_train_epochs"] <= 0, "num_train_epochs", '"num_train_epochs" must be above 0'),
+        (v["save_strategy"] == "steps" and v["save_steps"] == 0, "save_steps", '"save_steps" must be above 0'),
+        (
+            v["logging_strategy"] == "steps" and v["logging_steps"] == 0,
+            "logging_steps",
+            '"logging_steps" must be above 0',
+        ),
+        (v["num_train_epochs"] > 1e9, "num_train_epochs", '"num_train_epochs": is too large a number'),
+        (v["repetition_penalty"] == 0, "repetition_penalty", '"repetition_penalty" must be above 0; 1 changes nothing'),
+        (
+            0 < v["temperature"] < 1e-5,
+            "temperature",
+            f'"temperature" is {v["temperature"]:g}; write 0 for the likeliest token',
+        ),
+    ]
+    return rules + [
+        (v[key] >= 1, key, f'"{key}" is {v[key]:g}, and must be below 1') for key in ("adam_beta1", "adam_beta2")
+    ]
+
+
+def _schedule_rules(v: Mapping[str, Any]) -> list[Rule]:
+    """Settings that the chosen schedule does not have, or that are no numbers it can work with."""
+    known = SCHEDULE_SETTINGS.get(v["lr_scheduler_type"], ())
+    faults = []
+    for name, value in (v["lr_scheduler_kwargs"] or {}).items():
+        if name not in known:
+            there = f"it takes {', '.join(known)}. {did_you_mean(str(name), known)}" if known else "it takes none"
+            faults.append(f'"lr_scheduler_kwargs": {v["lr_scheduler_type"]} has no setting "{name}"; {there}'.rstrip())
+        elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+            faults.append(f'"lr_scheduler_kwargs.{name}" must be a number of 0 or more, not {value!r}')
+        elif name == "timescale" and value == 0:
+            faults.append('"lr_scheduler_kwargs.timescale" must be above 0')
+    return [(True, "lr_scheduler_kwargs", fault) for fault in faults]

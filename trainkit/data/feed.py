@@ -1,0 +1,75 @@
+"""What feeds a run: its examples, the order in which they are trained, and the batches that they become."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from registry.batches import batched
+from registry.datasets import DatasetEntry
+from registry.tokenizer import Tokenizer
+from trainkit.config import RunConfig
+from trainkit.data.collate import Batch, collate_packed
+from trainkit.data.loader import StepPlan
+from trainkit.data.source import Examples, open_examples
+from trainkit.data.steps import plan_steps
+from trainkit.data.views import Joined
+from trainkit.hub import model_folder
+from trainkit.stages import STAGES
+
+
+@dataclass(frozen=True)
+class Data:
+    """The examples of a run (held-out ones are numbered after the trained ones) and what made ids of them."""
+
+    tokenizer: Tokenizer
+    tokenizer_folder: Path
+    examples: Examples
+    plan: StepPlan
+    config: RunConfig
+    everything: Joined
+
+    def batch_of(self, micro: Sequence[Any]) -> Batch:
+        """One micro-batch of the plan: example numbers, or the blocks of a packed run."""
+        if micro and not isinstance(micro[0], int):
+            data = self.config.data
+            blocks = [[self.everything[n] for n in block] for block in micro]
+            return collate_packed(
+                blocks, micro, self.pad_id, block_len=data.cutoff_len, strict=self.config.strict, neat=data.neat_packing
+            )  # type: ignore[arg-type]
+        return self.collated(micro)
+
+    def collated(self, numbers: Sequence[int]) -> Batch:
+        """The examples of these numbers, padded."""
+        collate = STAGES[self.config.stage].collate
+        return collate([self.everything[n] for n in numbers], numbers, pad_id=self.pad_id, strict=self.config.strict)
+
+    @property
+    def pad_id(self) -> int:
+        return self.tokenizer.pad_id or 0
+
+    def digest(self) -> str:
+        """A hash of what decides every example in order."""
+        return self.examples.digest()
+
+    def eval_batches(self, size: int) -> dict[str, Iterator[Batch]]:
+        """The held-out examples of each set in order, ``size`` at a time; the only set is called ""."""
+        first = len(self.examples.train)
+        found = {}
+        for name, view in self.examples.evals.items():
+            found[name] = self._batches(range(first, first + len(view)), size)
+            first += len(view)
+        return found
+
+    def _batches(self, numbers: range, size: int) -> Iterator[Batch]:
+        return (self.collated(some) for some in batched(numbers, size))
+
+
+def load_data(config: RunConfig, entries: Mapping[str, DatasetEntry], *, rank: int = 0, world: int = 1) -> Data:
+    """Rows → encoded rows → views, and the order in which ``rank`` of ``world`` trains them."""
+    folder = model_folder(config.model)
+    examples, tokenizer = open_examples(config, entries, folder)
+    plan = plan_steps(config, examples, rank=rank, world=world)
+    return Data(tokenizer, folder, examples, plan, config, Joined([examples.train, *examples.evals.values()]))
