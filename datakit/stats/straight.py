@@ -9,36 +9,15 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from registry.datasets import Layout
-from registry.records import ChatRecord, Message, Record
+from registry.encoded.plain import MOST_SYSTEMS, Frame, frame_of
+from registry.records import ChatRecord, Record
 from registry.render import Renderer, SlotRenderer, Turn, turns_of
-from registry.templates import Slot
 
 log = logging.getLogger("tunekit")
 
 MOST_COLUMNS = 200  # that a line is decoded with
-MOST_SYSTEMS = 1000  # distinct system texts whose spelling is kept
-# What stands in for a text while a template is spelled once; no template has it.
-_QUESTION, _ANSWER = "\ue000question\ue001", "\ue000answer\ue001"
 _UNUSABLE = re.compile(r'[\\"\x00-\x1f\ud800-\udfff]')  # in a column's name, for msgspec
 _PARTS = ("prompt", "query", "response", "system", "history", "tools")
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """The slots of one side of a turn around a text: those before, what the text's own begins and ends with, those after."""
-
-    before: tuple[Slot, ...]
-    start: str
-    end: str
-    after: tuple[Slot, ...]
-
-    @classmethod
-    def around(cls, text: str, slots: Sequence[Slot]) -> Side | None:
-        """The side that ``slots`` with one ``text`` in them are; None where it is not there just once."""
-        found = [i for i, slot in enumerate(slots) if isinstance(slot, str) and text in slot]
-        if len(found) != 1 or (pieces := str(slots[found[0]]).split(text))[2:]:
-            return None
-        return cls(tuple(slots[: found[0]]), pieces[0], pieces[1], tuple(slots[found[0] + 1 :]))
 
 
 @dataclass
@@ -56,7 +35,7 @@ class Shortcut:
     columns: set[str]
     on: bool = True
     _decode: Callable[[bytes], Any] = field(init=False, repr=False)
-    _spelled: dict[str, tuple[Side, Side, tuple[Slot, ...]] | None] = field(default_factory=dict, repr=False)
+    _frames: dict[str, Frame | None] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self._build()
@@ -87,25 +66,21 @@ class Shortcut:
         except (ValueError, RecursionError):  # msgspec's own errors are values' too
             return None
         system = row.system or ""
-        sides = self._spelled[system] if system in self._spelled else self._spell(system)
-        if sides is None:
+        frame = self._frame(system)
+        if frame is None:
             return None
-        asked, answered, thought = sides
         question, query = row.prompt, row.query
         text = f"{question}\n{query}" if question and query else question or query or ""
         if not self.renderer.spells_plainly(text, row.response):
             return None
-        source = (*asked.before, f"{asked.start}{text}{asked.end}", *asked.after)
-        target = (*answered.before, f"{answered.start}{row.response}{answered.end}", *answered.after)
-        return (Turn(source, target, thought),), system
+        return (frame.turn(text, row.response),), system
 
-    def _spell(self, system: str) -> tuple[Side, Side, tuple[Slot, ...]] | None:
-        if len(self._spelled) >= MOST_SYSTEMS:
-            self._spelled.clear()
-        (turn,) = self.renderer.turns((Message("user", _QUESTION), Message("assistant", _ANSWER)), system)
-        asked, answered = Side.around(_QUESTION, turn.source), Side.around(_ANSWER, turn.target)
-        self._spelled[system] = (asked, answered, turn.thought) if asked and answered else None
-        return self._spelled[system]
+    def _frame(self, system: str) -> Frame | None:
+        if system not in self._frames:
+            if len(self._frames) >= MOST_SYSTEMS:
+                self._frames.clear()
+            self._frames[system] = frame_of(self.renderer, system)
+        return self._frames[system]
 
     def learn(self, columns: Iterable[str]) -> None:
         """Take note of a row that went the long way: perhaps it had columns that were not met before."""

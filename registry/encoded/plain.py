@@ -60,6 +60,13 @@ class Frame:
         return Turn(self.asked.slots(question), self.answered.slots(answer), self.thought)
 
 
+def frame_of(renderer: SlotRenderer, system: str) -> Frame | None:
+    """The frame that a template has for a system text; None where it does not put texts between its slots plainly."""
+    (turn,) = renderer.turns((Message("user", QUESTION), Message("assistant", ANSWER)), system)
+    asked, answered = Side.around(QUESTION, turn.source), Side.around(ANSWER, turn.target)
+    return Frame(asked, answered, turn.thought) if asked and answered else None
+
+
 @dataclass
 class Plain:
     """Encodes rows of the alpaca shape whose texts are of no consequence to the template; leaves all others alone."""
@@ -74,9 +81,7 @@ class Plain:
         if system not in self._frames:
             if len(self._frames) >= MOST_SYSTEMS:
                 self._frames.clear()
-            (turn,) = self.renderer.turns((Message("user", QUESTION), Message("assistant", ANSWER)), system)
-            asked, answered = Side.around(QUESTION, turn.source), Side.around(ANSWER, turn.target)
-            self._frames[system] = Frame(asked, answered, turn.thought) if asked and answered else None
+            self._frames[system] = frame_of(self.renderer, system)
         return self._frames[system]
 
     def texts(self, rows: Sequence[Any]) -> tuple[list[int], list[str], list[str], list[str]]:

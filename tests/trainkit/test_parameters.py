@@ -17,6 +17,7 @@ from trainkit.parameters import Parameters, count_parameters, linear_targets, we
 
 SHAPES = {
     "model.embed_tokens.weight": [100, 8],
+    "model.an_embedding_of_another_name.weight": [100, 8],
     "model.layers.0.self_attn.q_proj.weight": [8, 8],
     "model.layers.0.self_attn.q_proj.bias": [8],
     "model.layers.0.mlp.up_proj.weight": [16, 8],

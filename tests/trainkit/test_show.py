@@ -147,6 +147,8 @@ def test_colour_is_green_and_only_where_asked_for() -> None:
 
 
 def test_control_characters_are_written_as_escapes() -> None:
+    spans = spans_of(Example(array("i", [27, 27]), array("i", [IGNORE, 27])), BYTES)  # type: ignore[arg-type]
+    assert coloured(spans, colour=False) == "\\x1b[[\\x1b]]"
     assert visible("a\x1b[31mb\n\tc\x00") == "a\\x1b[31mb\n\tc\\x00"
 
 

@@ -271,7 +271,7 @@ def _end_markers(rows: EncodedRows, stops: Ints, *, pairs: bool) -> Ints:
                 open_rows = np.flatnonzero((made[there, column] == 0) & (size >= back))
                 ids = shard.ids[stop[open_rows] - back]
                 hit = open_rows[np.isin(ids, stops)]
-                made[there[hit], column] = back
+                made[there[hit], column] = ends[hit] - stop[hit] + back
         found.append(made)
     return np.concatenate(found) if found else np.zeros((0, 2 if pairs else 1), np.int64)
 

@@ -131,6 +131,14 @@ def test_of_a_pair_the_prompt_counts_on_both_sides() -> None:
     assert (found.ends.answers, found.ends.trained) == (2, 2)
 
 
+def test_of_a_pair_each_answer_ends_for_itself() -> None:
+    """Of 12 tokens the prompt and the longer answer share 10; only the longer one loses its end."""
+    pair = Row([[7] * 3, [7, 7, STOP], [7] * 8 + [STOP]])
+    with stored([pair]) as rows:
+        ends = tally(viewed(rows, Pairs(EncodeRules(10), None)), [STOP]).ends
+    assert (ends.trained, ends.cut_off) == (1, 1)
+
+
 def test_feedback_has_its_own_tokens_and_those_of_its_kl_rows() -> None:
     judged = [Row([[7] * n, [], [7] * n + [STOP]], desirable=True) for n in (3, 5)]
     with stored(judged) as rows:
