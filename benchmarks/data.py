@@ -148,8 +148,9 @@ def convert_sides(more: Sequence[str]) -> dict[str, list[str]]:
     return sides | {names.get(m, m): script(text) for m, text in others.items() if find_spec(m)}
 
 
-def run_once(command: Sequence[str], source: Path, out: Path) -> Run:
-    """Run one side; its wall time and the most memory that all its processes held. Raises ``SystemExit`` where it fails."""
+def run_once(command: Sequence[str], source: Path, out: Path, *, keep: bool = False) -> Run:
+    """Run one side; its wall time and the most memory that all its processes held. What it wrote is removed unless it is
+    to be kept. Raises ``SystemExit`` where it fails."""
     spelled = []
     for word in command:
         for name, value in (("src", source), ("out", out)):
@@ -164,7 +165,7 @@ def run_once(command: Sequence[str], source: Path, out: Path) -> Run:
     watch.stop()
     if os.waitstatus_to_exitcode(status) not in (0, 1):
         raise SystemExit(f"{' '.join(spelled)[:200]} failed:\n{told.decode(errors='replace')[-2000:]}")
-    for path in out.parent.glob(out.name + "*"):
+    for path in [] if keep else out.parent.glob(out.name + "*"):
         subprocess.run(["rm", "-rf", str(path)], check=True)
     return Run(seconds, max(usage.ru_maxrss / 1024, watch.peak / 2**20))
 
@@ -223,9 +224,9 @@ def growth(options: argparse.Namespace, say: Callable[[str], None]) -> Iterator[
         yield f"| {name} | {' | '.join(found)} |"
 
 
-def write_results(lines: Sequence[str]) -> None:
+def write_results(lines: Sequence[str], name: str = "benchmarks/data.py") -> None:
     """Put the tables between their marks in RESULTS.md, or at its end."""
-    opening, closing = "<!-- benchmarks/data.py -->", "<!-- end of benchmarks/data.py -->"
+    opening, closing = f"<!-- {name} -->", f"<!-- end of {name} -->"
     block = "\n".join((opening, *lines, closing))
     text = RESULTS.read_text(encoding="utf-8")
     pattern = re.compile(re.escape(opening) + ".*?" + re.escape(closing), re.DOTALL)
