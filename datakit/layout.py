@@ -11,7 +11,7 @@ from typing import Any
 
 from registry.blocks import Item, rows_of_item
 from registry.datasets import COLUMN_KEYS, OPENAI_TAGS, Columns, Layout, Tags
-from registry.errors import UsageError, did_you_mean, nearest
+from registry.errors import UsageError, known_hint, nearest
 from registry.formats import LAYOUTS, columns, detect, layout_named, trl, undetected
 from registry.rows import BadRow, Row
 
@@ -163,7 +163,7 @@ def _mapped_parts(mapping: Mapping[str, str], flag: str) -> dict[str, str]:
             raise UsageError(
                 f'"{name}" is not a part of a row',
                 where=flag,
-                mend=f"{did_you_mean(name, PARTS)} Known: {', '.join(PARTS)}.".lstrip(),
+                mend=known_hint(name, PARTS),
             )
         key = ALIASES.get(name, name)
         if key in parts:

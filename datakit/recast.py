@@ -9,7 +9,7 @@ from typing import Any
 
 from datakit.layout import AUTO, lookup, reach
 from registry.datasets import OPENAI_TAGS, Layout
-from registry.errors import RowFault, UsageError, did_you_mean
+from registry.errors import RowFault, UsageError, known_hint
 from registry.formats import LAYOUTS, READERS, WRITERS
 from registry.formats.fields import optional_text
 from registry.formats.targets import TARGETS, recast
@@ -39,7 +39,7 @@ def check_formats(from_format: str, to_format: str, shape: str) -> None:
     known_names = (("--from", from_format, (AUTO, *LAYOUTS)), ("--to", to_format, (KEEP, *TARGETS)))
     for flag, name, known in (*known_names, ("--shape", shape, (AUTO, *WRITERS))):
         if name not in known:
-            mend = f"{did_you_mean(name, known)} Known: {', '.join(known)}.".lstrip()
+            mend = known_hint(name, known)
             what = "shape" if flag == "--shape" else "format"
             raise UsageError(f'unknown {what} "{name}"', where=flag, mend=mend)
     if shape != AUTO and to_format not in ("preference", "kto"):

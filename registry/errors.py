@@ -88,6 +88,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"Did you mean {quoted}?" if names else ""
 
 
+def known_hint(name: str, known: Iterable[str]) -> str:
+    """``did_you_mean``, and then all that is known, as a sentence of its own."""
+    names = list(known)
+    return f"{did_you_mean(name, names)} Known: {', '.join(names)}.".lstrip()
+
+
 def from_os_error(error: OSError, doing: str) -> TunekitError:
     """An ``OSError`` as one of ours: a full disk is resumable (3), all else is a matter of the path given (2)."""
     where = str(error.filename) if error.filename else None

@@ -8,7 +8,7 @@ from itertools import pairwise
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
-from registry.errors import UsageError, did_you_mean
+from registry.errors import UsageError, known_hint
 
 if TYPE_CHECKING:
     import tokenizers
@@ -20,6 +20,7 @@ AUTO = "auto"
 PLAIN_TEXTS = 1000  # of these few no faster library is worth its loading; they are the sample it is held against
 SAMPLE_TEXTS = 400
 CHECK_EVERY, CHECK_TEXTS = 16, 32  # then: in every 16th call 32 texts, some 2% of the time
+MANY_TEXTS = 4000  # in a call: among so many, 32 are as little in every call
 MOST_SPECIALS = 64
 # gigatoken keeps every word it has met: up to 5 bytes a byte of text where no word comes twice, hardly any in prose.
 FORGET_AFTER_CHARS = 256_000_000
@@ -158,7 +159,7 @@ BACKENDS = (AUTO, PLAIN, *FAST)
 def check_backend(name: str) -> None:
     """Raise ``UsageError`` for a backend that there is not."""
     if name not in BACKENDS:
-        mend = f"{did_you_mean(name, BACKENDS)} Known: {', '.join(BACKENDS)}.".lstrip()
+        mend = known_hint(name, BACKENDS)
         raise UsageError(f'unknown backend "{name}"', where="--backend", mend=mend)
 
 
@@ -196,7 +197,7 @@ class CheckedCoder:
         self._plain, self._choices, self._backend = plain, dict(choices), backend
         self._sample = [*PROBES, *_around(specials)]
         self._fast: Coder | None = None
-        self._calls = self._answered = 0
+        self._calls = self._checks = self._answered = 0
         self._one_at_a_time = Lock()
         self.doubtful = 0
         if at_once:
@@ -228,11 +229,10 @@ class CheckedCoder:
             self._choose()
         while self._fast is not None:
             self._calls += 1
-            if self._calls % CHECK_EVERY == 0:
+            if self._calls % CHECK_EVERY == 0 or len(texts) >= MANY_TEXTS:
                 step = max(len(texts) // CHECK_TEXTS, 1)
-                if (
-                    wrong := self._difference(self._fast, texts[self._calls // CHECK_EVERY % step :: step])
-                ) is not None:
+                self._checks += 1
+                if (wrong := self._difference(self._fast, texts[self._checks % step :: step])) is not None:
                     self._drop(wrong)
                     continue
             try:
@@ -284,7 +284,7 @@ class CheckedCoder:
         except (TypeError, ValueError):
             return None  # halves of characters, which no library takes
         try:
-            found, counted = coder.ids(texts), coder.counts(texts)
+            found, counted, (flat, _) = coder.ids(texts), coder.counts(texts), coder.flat(texts)
         except BaseException as error:
             if not _is_fault_of_library(error):
                 raise
@@ -292,6 +292,8 @@ class CheckedCoder:
         for text, want, got, count in zip(texts, wanted, found, counted, strict=True):
             if want != got or len(want) != count:
                 return f"for {text[:60]!r} it gives {len(got)} tokens (counted: {count}), tokenizers {len(want)}"
+        if flat.tolist() != [i for want in wanted for i in want]:
+            return "it gives other ids one after another than text by text"
         return None
 
     def _drop(self, why: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from registry.errors import UsageError, did_you_mean
+from registry.errors import UsageError, known_hint
 
 # stage -> kinds of records (see registry.records), the one it is meant for first. For pt a chat's first question is
 # its text, as in LLaMA-Factory 0.9.5 (data/processor/pretrain.py).
@@ -24,7 +24,7 @@ ROWS_OF = {
 def check_stage(stage: str, flag: str = "--stage") -> None:
     """Raise ``UsageError`` for a stage that there is not."""
     if stage not in KINDS:
-        mend = f"{did_you_mean(stage, KINDS)} Known: {', '.join(KINDS)}.".lstrip()
+        mend = known_hint(stage, KINDS)
         raise UsageError(f'unknown stage "{stage}"', where=flag, mend=mend)
 
 

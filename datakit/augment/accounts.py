@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from registry.errors import UsageError, did_you_mean
+from registry.errors import UsageError, known_hint
 
 DOT_ENV = ".env"
 # provider -> the names its keys and addresses have in the environment, and the address when none is said
@@ -80,7 +80,7 @@ def accounts_of(provider: str, base_urls: Sequence[str] = ()) -> Accounts:
             mend="Serve it with vLLM, SGLang, llama.cpp or Ollama, and give its address: --base-url http://127.0.0.1:8000/v1",
         )
     if provider not in _NAMES:
-        mend = f"{did_you_mean(provider, _NAMES)} Known: {', '.join(_NAMES)}.".lstrip()
+        mend = known_hint(provider, _NAMES)
         raise UsageError(f'unknown provider "{provider}"', where="--provider", mend=mend)
     _, variable, default = _NAMES[provider]
     given = [*base_urls] or [url for url in _setting(variable).split(",") if url.strip()] or [default]

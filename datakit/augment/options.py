@@ -10,7 +10,7 @@ from typing import Any
 from datakit.augment.budget import Limits
 from datakit.augment.shaping import STRUCTURED
 from datakit.layout import AUTO
-from registry.errors import UsageError, did_you_mean
+from registry.errors import UsageError, did_you_mean, known_hint
 from registry.formats import LAYOUTS, WRITERS
 
 STORE_ENDING = ".store.sqlite"
@@ -78,7 +78,7 @@ class AugmentOptions:
             raise UsageError(f'recipes are not written in "{self.language}"', where="--language", mend="auto, en or zh")
         known = (AUTO, *WRITERS)
         if self.to_format not in known:
-            mend = f"{did_you_mean(self.to_format, known)} Known: {', '.join(known)}.".lstrip()
+            mend = known_hint(self.to_format, known)
             raise UsageError(f'rows cannot be made as "{self.to_format}"', where="--to", mend=mend)
         if self.from_format not in (AUTO, *LAYOUTS):
             mend = f"{did_you_mean(self.from_format, LAYOUTS)} Known: auto, {', '.join(LAYOUTS)}.".lstrip()

@@ -108,10 +108,7 @@ def render_part(template: Template, values: Mapping[str, Any], known: Known) -> 
 
     try:
         text = template.render(values).strip()
-    except (
-        *(TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError),
-        NotImplementedError,
-    ) as error:
+    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError) as error:
         where = str(template.filename)
         line = _line_in(where, error.__traceback__)
         what, mend = _told(error, known)

@@ -37,7 +37,13 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The keys of one recipe file with defaults filled in; what they mean is told at ``datakit.recipes.recipe.Prompt``."""
+    """The keys of one recipe file with defaults filled in.
+
+    ``seeds`` is what it is made from (chat, text, pool, none), ``output`` how the answer is read (``OUTPUTS``),
+    ``makes`` whether rows stand beside the seeds (new) or each seed becomes one (same). ``n`` rows are made of a seed,
+    at most ``per_call`` in one call. ``inputs`` are what ``--set`` may fill, with defaults (None: must be given);
+    ``data`` holds ``ways`` and ``topics``.
+    """
 
     name: str
     version: int

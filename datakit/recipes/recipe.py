@@ -37,28 +37,9 @@ SEED_FIELDS = {
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """One file: what it takes and makes, and its messages.
+class Prompt(Head):
+    """One file: its head, and its messages. ``body`` is all behind the head, and begins at line ``body_line`` of ``path``."""
 
-    ``seeds`` is what it is made from (chat, text, pool, none), ``output`` how the answer is read (``OUTPUTS``),
-    ``makes`` whether rows stand beside the seeds (new) or each seed becomes one (same). ``n`` rows are made of a seed,
-    at most ``per_call`` in one call. ``inputs`` are what ``--set`` may fill, with defaults (None: must be given);
-    ``data`` holds ``ways`` and ``topics``. ``body`` is all behind the head, and begins at line ``body_line`` of ``path``.
-    """
-
-    name: str
-    version: int
-    language: str
-    summary: str
-    seeds: str
-    output: str
-    makes: str
-    n: int
-    per_call: int
-    stages: tuple[str, ...]
-    inputs: Mapping[str, Any]
-    sampling: Mapping[str, Any]
-    data: Mapping[str, Any]
     path: str
     body: str
     body_line: int

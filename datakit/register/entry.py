@@ -12,7 +12,7 @@ from typing import Any
 from datakit.layout import ALIASES, AUTO, PARTS, resolve_layout, used_columns
 from datakit.register.roles import infer_tags, messages_column
 from registry.datasets import COLUMN_KEYS, FORMATTINGS, TAG_KEYS, Columns, Layout, Tags
-from registry.errors import UsageError, did_you_mean, nearest
+from registry.errors import UsageError, known_hint, nearest
 from registry.formats import detect, trl
 from registry.remote import is_remote
 from registry.remote.address import parse_address
@@ -40,7 +40,7 @@ def infer_layout(
     _check_columns(columns, met)
     _check_tags(tags)
     if formatting is not None and formatting not in FORMATTINGS:
-        mend = f"{did_you_mean(formatting, FORMATTINGS)} Known: {', '.join(FORMATTINGS)}.".lstrip()
+        mend = known_hint(formatting, FORMATTINGS)
         raise UsageError(f'unknown formatting "{formatting}"', where="--formatting", mend=mend)
     parts = {key: column for key, column in columns.items() if key in PARTS}
     told: list[str] = []
@@ -73,7 +73,7 @@ def _check_columns(given: Mapping[str, str], met: Mapping[str, Any]) -> None:
     """Raise ``UsageError`` for parts that are not known and columns that no row has."""
     for key, column in given.items():
         if key not in COLUMN_KEYS and key not in ALIASES:
-            mend = f"{did_you_mean(key, COLUMN_KEYS)} Known: {', '.join(COLUMN_KEYS)}.".lstrip()
+            mend = known_hint(key, COLUMN_KEYS)
             raise UsageError(f'"{key}" is not a part of a row', where="--columns", mend=mend)
         if column not in met:
             close = nearest(column, met)
@@ -88,7 +88,7 @@ def _check_columns(given: Mapping[str, str], met: Mapping[str, Any]) -> None:
 def _check_tags(given: Mapping[str, str]) -> None:
     for key in given:
         if key not in TAG_KEYS:
-            mend = f"{did_you_mean(key, TAG_KEYS)} Known: {', '.join(TAG_KEYS)}.".lstrip()
+            mend = known_hint(key, TAG_KEYS)
             raise UsageError(f'unknown tag "{key}"', where="--tags", mend=mend)
 
 

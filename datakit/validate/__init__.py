@@ -26,7 +26,7 @@ from datakit.validate.structure import faults_of as faults_of
 from datakit.workers import WORTH_BYTES, num_workers
 from datakit.write import STDOUT, Sink, open_sink
 from registry.blocks import BLOCK_SIZE, read_blocks, rows_in
-from registry.errors import UsageError, did_you_mean
+from registry.errors import UsageError, known_hint
 from registry.formats import LAYOUTS
 from registry.manifest import build_manifest, manifest_path
 from registry.sources import expand_sources
@@ -110,7 +110,7 @@ def _check(
     """Raise ``UsageError`` for options that are wrong by themselves."""
     if format_name not in (AUTO, *LAYOUTS):
         known = (AUTO, *LAYOUTS)
-        mend = f"{did_you_mean(format_name, known)} Known: {', '.join(known)}.".lstrip()
+        mend = known_hint(format_name, known)
         raise UsageError(f'unknown format "{format_name}"', where="--format", mend=mend)
     if stage is not None:
         check_stage(stage)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from datakit.augment.filters.language import language_code
-from registry.errors import UsageError, did_you_mean
+from registry.errors import UsageError, known_hint
 
 # Why a made row is not kept, in the order in which it is looked for: the first one found is told.
 REASONS: dict[str, str] = {
@@ -70,7 +70,7 @@ class FilterOptions:
             )
         for name in self.allow:
             if name not in REASONS:
-                mend = f"{did_you_mean(name, REASONS)} Known: {', '.join(REASONS)}.".lstrip()
+                mend = known_hint(name, REASONS)
                 raise UsageError(f'there is no filter "{name}"', where="--allow", mend=mend)
 
 
