@@ -18,7 +18,7 @@ from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from datakit.augment.accounts import Account
-from datakit.augment.admission import CANARY, Lane
+from datakit.augment.admission import Lane
 from datakit.augment.answer import Answer, Stored
 from datakit.augment.breaker import Breaker
 from datakit.augment.budget import Budget
@@ -108,7 +108,7 @@ class Dispatch:
         self.fault: BaseException | None = None  # ours, in a thread
         self._accounts, self._store, self._provider = accounts, store, provider
         self._providers = [connect(account) for account in accounts]
-        self._workers, self._timeout, self._attempts, self._clock = workers, timeout_s, attempts, clock
+        self._timeout, self._attempts, self._clock = timeout_s, attempts, clock
         self._lock = threading.Condition()
         self._new: deque[_Job] = deque()
         self._later: list[tuple[float, int, _Job]] = []  # a heap, by when they are due
@@ -157,10 +157,6 @@ class Dispatch:
     def concurrency(self) -> int:
         """Calls on the way."""
         return sum(lane.in_flight for lane in self.lanes)
-
-    def waiting(self) -> int:
-        """Calls that wait for their turn."""
-        return len(self._new) + len(self._later)
 
     # ---- deciding, by one thread ------------------------------------------------------------------------------------
 
@@ -430,6 +426,3 @@ def take(outcomes: SimpleQueue[Outcome], timeout: float) -> list[Outcome]:
             found.append(outcomes.get_nowait())
     except Empty:
         return found
-
-
-__all__ = ["ATTEMPTS", "CANARY", "Dispatch", "Figures", "Outcome", "refusal", "take"]
