@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, TypeVar
 
-from registry.cuts import IGNORE, Cut, EncodeRules, plan_cuts, split_budget
+from registry.cuts import IGNORE, TURNS_END, Cut, EncodeRules, plan_cuts, split_budget
 from registry.errors import RowFault
 from registry.examples import (
     AnyExample,
@@ -22,8 +22,8 @@ from registry.examples import (
     sides_of,
 )
 from registry.fast_tokenizers import is_whole
-from registry.records import ChatRecord, FeedbackRecord, PreferenceRecord, Record
-from registry.render import Renderer, Turn, answers_of, judged_of, turns_of
+from registry.records import ChatRecord, FeedbackRecord, Message, PreferenceRecord, Record
+from registry.render import Renderer, SlotRenderer, Turn, answers_of, judged_of, turns_of
 from registry.templates import Slot, Token
 from registry.tokenizer import TextEncoder
 from registry.uncut import HALF, encode_rows, token_ids
@@ -53,9 +53,17 @@ class Encoder:
         uncut = encode_rows(walked, "turns", self.tokenizer)
         return [
             uncut.faults.get(row)
-            or join_turns(*uncut.row(row), self.rules, eos=self.end, weights=weights_of(walked[row]))
-            for row in range(len(records))
+            or join_turns(
+                *uncut.row(row), self.rules, eos=self.end, weights=weights_of(walked[row]), lead=self._lead(record)
+            )
+            for row, record in enumerate(records)
         ]
+
+    def _lead(self, record: ChatRecord) -> int:
+        """What ``TURNS_END`` keeps of a cut conversation's beginning."""
+        if self.rules.truncation != TURNS_END or not keeps_lead(self.renderer):
+            return 0
+        return lead_of(record.system, record.tools, self.renderer, self.tokenizer)
 
     def preferences(self, records: Sequence[PreferenceRecord]) -> list[PreferenceExample | RowFault]:
         """rm and dpo: chosen and rejected with one prompt, cut by the longer answer (as LLaMA-Factory 0.9.5)."""
@@ -112,6 +120,24 @@ class Encoder:
         counts |= {slot: len(token_ids(slot, self.tokenizer)) for slot in slots if isinstance(slot, Token)}
         counts[""] = 0
         return _turn_lengths(walked, counts)
+
+
+ASKED, ANSWERED = Message("user", "0"), Message("assistant", "0")
+
+
+def lead_of(system: str, tools: str, renderer: Renderer, tokenizer: TextEncoder) -> int:
+    """How many tokens open a conversation before its first message: prefix, system text and tools."""
+    try:
+        first, second = renderer.turns((ASKED, ANSWERED, ASKED, ANSWERED), system, tools)
+    except (RowFault, ValueError):
+        return 0
+    lengths = encode_rows([[Turn(first.source, ()), Turn(second.source, ())]], "turns", tokenizer).parts
+    return max(int(lengths[0] - lengths[2]), 0)
+
+
+def keeps_lead(renderer: Renderer) -> bool:
+    """Whether the system text stands apart: Llama 2's way puts it into the first question."""
+    return not (isinstance(renderer, SlotRenderer) and renderer.template.system_in_user)
 
 
 def weights_of(turns: Sequence[Turn] | RowFault) -> list[float] | None:

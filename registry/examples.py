@@ -60,8 +60,10 @@ def sides_of(example: AnyExample) -> tuple[Example, ...]:
     return (example.chosen, example.rejected) if isinstance(example, PreferenceExample) else (example.own, example.kl)
 
 
-def no_trained_token(rules: EncodeRules) -> RowFault:
+def no_trained_token(rules: EncodeRules, num_cut: int) -> RowFault:
     """Why an example without a trained token is left out (LLaMA-Factory trains on it; so does ``strict``)."""
+    if not num_cut:
+        return RowFault("answer", "no token of it is trained: its answers are empty or count 0 (weight, loss, train)")
     return RowFault("answer", f"no token of the answer is left to train within cutoff_len {rules.cutoff_len}")
 
 
@@ -109,7 +111,7 @@ def join_turns(
         if not turns:
             return too_long(total, rules)
         opening = lead if from_end and turns.start else 0
-        first_of = turns[-1] if rules.mask_history else turns.start
+        first_of = len(lengths) - 1 if rules.mask_history else turns.start
         cuts = [Cut(turn, *lengths[turn], first=turn == first_of) for turn in turns]
     kept = [(cut, starts[cut.turn]) for cut in cuts]
 
@@ -120,22 +122,27 @@ def join_turns(
     made = np.concatenate(pieces) if pieces else ids[:0]
     labels = np.full(len(made), IGNORE, np.int32)
     counted = np.ones(len(made), np.float32) if weights is not None else None
-    at = opening
+    at, before = opening, 0.0  # what the answer before counts; 0 where it is not trained
     for cut, _ in kept:
         end = at + cut.num_source
         if rules.train_on_prompt:
             labels[at:end] = made[at:end]
-        if eos is not None and cut.num_source and not cut.first:
+        # Theirs labels it also after answers that mask_history leaves out.
+        if eos is not None and cut.num_source and not cut.first and (before or rules.strict):
             labels[at] = eos  # it ends the answer before it
-        weight = 1.0 if weights is None else weights[cut.turn]
-        if weight and (cut.first or not rules.mask_history):
+            if counted is not None:
+                counted[at] = before
+        trained = cut.first or not rules.mask_history
+        before = float(trained) if weights is None else trained * weights[cut.turn]
+        if before:
             labels[end : end + cut.num_target] = made[end : end + cut.num_target]
-        if counted is not None and weight:
-            counted[end : end + cut.num_target] = weight
+            if counted is not None:
+                counted[end : end + cut.num_target] = before
         at = end + cut.num_target
     if eos is not None:
-        made, labels = np.append(made, np.int32(eos)), np.append(labels, np.int32(eos))
-        counted = None if counted is None else np.append(counted, np.float32(1))
+        made = np.append(made, np.int32(eos))
+        labels = np.append(labels, np.int32(eos if before or rules.strict else IGNORE))
+        counted = None if counted is None else np.append(counted, np.float32(before or 1))
     num_cut = total - len(made)
     if len(made) > rules.cutoff_len and rules.truncation == LEFT:
         num_cut = len(made) - rules.cutoff_len
@@ -208,8 +215,6 @@ def _answered(
     answer = answer if eos is None else np.append(answer, np.int32(eos))
     num_prompt, num_answer = kept
     source = prompt[:num_prompt] if num_prompt >= 0 else prompt[num_prompt:]
-    if num_prompt == 0:
-        source = prompt[:0]
     target = answer[:num_answer]
     made = np.concatenate([source, target])
     labels = np.concatenate([np.full(len(source), IGNORE, np.int32), target])
@@ -218,7 +223,7 @@ def _answered(
 
 def checked(example: Example, rules: EncodeRules) -> Example | RowFault:
     """The example, or why it is left out: LLaMA-Factory trains on rows without a trained token; only ``strict`` does."""
-    return example if rules.strict or example.num_trained else no_trained_token(rules)
+    return example if rules.strict or example.num_trained else no_trained_token(rules, example.num_cut)
 
 
 def _example(

@@ -5,12 +5,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+Numbers = Any  # a sequence of whole numbers, or an array of them
 WINDOW = 65_536  # examples packed together: best fit needs no more to fill its blocks, and its time stays even
 
 
 def pack_epoch(
-    lengths: Sequence[int], block_len: int, order: Sequence[int] | None = None, *, window: int = WINDOW
+    lengths: Numbers, block_len: int, order: Numbers | None = None, *, window: int = WINDOW
 ) -> list[list[int]]:
     """The blocks of one epoch, best fit inside windows of about ``window`` examples; every example once.
 
@@ -28,7 +30,7 @@ def pack_epoch(
     return blocks if order is not None else sorted(sorted(block) for block in blocks)
 
 
-def count_epoch(lengths: Sequence[int], block_len: int, *, shuffled: bool, window: int = WINDOW) -> int:
+def count_epoch(lengths: Numbers, block_len: int, *, shuffled: bool, window: int = WINDOW) -> int:
     """How many blocks each epoch of ``pack_epoch`` has, with an order (``shuffled``) or without."""
     sizes = as_list(lengths)
     windows = _windows(len(sizes), range(len(sizes)) if shuffled else None, window)
@@ -45,7 +47,7 @@ def _windows(num_examples: int, order: Sequence[int] | None, window: int) -> lis
     return windows
 
 
-def knapsack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+def knapsack(lengths: Numbers, capacity: int) -> list[list[int]]:
     """LLaMA-Factory 0.9.5's packing (``compat: strict``): the numbers of the examples in each block, every one once.
 
     A block takes the longest example that fits what room it has left, again and again; when none does, the next
@@ -67,7 +69,7 @@ def knapsack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
 
 
 def knapsack_windows(
-    lengths: Sequence[int], capacity: int, *, rows: Sequence[int] | None = None, window: int = 1000
+    lengths: Numbers, capacity: int, *, rows: Numbers | None = None, window: int = 1000
 ) -> list[list[int]]:
     """``knapsack`` inside each stretch of ``window`` rows, as LLaMA-Factory packs (its preprocessing_batch_size).
 
@@ -81,7 +83,7 @@ def knapsack_windows(
     return [[m[n] for n in block] for m in members.values() for block in knapsack([sizes[n] for n in m], capacity)]
 
 
-def pack_lengths(lengths: Sequence[int], block_len: int) -> list[list[int]]:
+def pack_lengths(lengths: Numbers, block_len: int) -> list[list[int]]:
     """Best-fit decreasing: the numbers (from 0) of the examples in each block, every example once.
 
     From the longest to the shortest, each goes into the fullest block that still has room for it. Raises
@@ -142,7 +144,7 @@ def count_blocks(counts: Mapping[int, int], block_len: int) -> int:
     return num_blocks
 
 
-def as_list(numbers: Sequence[int]) -> list[int]:
+def as_list(numbers: Numbers) -> list[int]:
     """Plain ints: arrays give up theirs at once, and NumPy's own would overflow in a shift and are slow one by one."""
     return numbers.tolist() if hasattr(numbers, "tolist") else list(numbers)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from registry.errors import UsageError
+from registry.errors import RowFault, UsageError
 from registry.fast_tokenizers import PLAIN, Coder, PlainCoder, check_backend, open_coder
 from registry.own_template import OwnTemplate
+from registry.probed_template import probed_template
 from registry.render import Renderer, RenderRules, SlotRenderer
 from registry.slots import special_pattern
 from registry.templates import ROLES, Template, Token, load_template
@@ -17,6 +19,8 @@ from registry.tools import tool_format_named
 
 if TYPE_CHECKING:
     import numpy as np
+
+log = logging.getLogger("tunekit")
 
 
 class TextEncoder(Protocol):
@@ -69,6 +73,7 @@ class Tokenizer:
         self.bos_token, self.eos_token, self.pad_token = (self._named(f"{n}_token") for n in ("bos", "eos", "pad"))
         self.chat_template = self._chat_template()
         self.new_tokens: tuple[str, ...] = ()
+        self.eos_is_guessed = False  # neither tokenizer nor template names an end of sequence
 
     def _named(self, key: str) -> str:
         value = self.config.get(key)
@@ -143,7 +148,7 @@ class Tokenizer:
 
     def _complete(self) -> None:
         if not self.eos_token:
-            self.eos_token = "<|endoftext|>"
+            self.eos_token, self.eos_is_guessed = "<|endoftext|>", True
             if self.token_id(self.eos_token) is None:
                 self._add_special([self.eos_token])
         if not self.pad_token:
@@ -166,14 +171,14 @@ def open_tokenizer(
 ) -> tuple[Tokenizer, Renderer]:
     """The tokenizer of a model folder fitted to a template, and what spells conversations with it.
 
-    ``template`` None means the tokenizer's own chat template; ``backend`` is one of ``fast_tokenizers.BACKENDS``.
+    ``template`` None means the tokenizer's own chat template (under ``strict`` as LLaMA-Factory guesses it); ``backend`` is one of ``fast_tokenizers.BACKENDS``.
     Raises ``UsageError`` where there is no such template, backend or tool format, and where the tokenizer lacks a
     token that the template names.
     """
     check_backend(backend)
     tokenizer = Tokenizer(folder)
-    if template is not None:
-        built_in = load_template(template, strict=rules.strict)
+    if template is not None or rules.strict:
+        built_in = _probed(tokenizer) if template is None else load_template(template, strict=rules.strict)
         if rules.tool_format is not None:
             tool_format_named(rules.tool_format)
         tokenizer.fit(built_in)
@@ -195,6 +200,25 @@ def open_tokenizer(
         specials=special_pattern(tokenizer.special_tokens),
     )
     return tokenizer, own
+
+
+def _probed(tokenizer: Tokenizer) -> Template:
+    """What LLaMA-Factory takes for the template where none is named."""
+    if not tokenizer.chat_template:
+        log.warning(
+            "no template is named and the tokenizer has none: as LLaMA-Factory does, texts are joined bare (empty)"
+        )
+        return load_template("empty", strict=True)
+    own = OwnTemplate(tokenizer.chat_template, bos_token=tokenizer.bos_token, eos_token=tokenizer.eos_token)
+    prefix = tokenizer.decode(tokenizer.backend.encode("").ids)
+    try:
+        return probed_template(lambda messages, opened: own.render(messages, add_generation_prompt=opened), prefix)
+    except RowFault as fault:
+        raise UsageError(
+            f"LLaMA-Factory's way of guessing a template fails on this one: {fault.reason}",
+            where=str(tokenizer.folder),
+            mend="Name a template, or leave compat: strict.",
+        ) from None
 
 
 def model_limit(folder: str | Path) -> int | None:

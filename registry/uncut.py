@@ -91,17 +91,17 @@ def gather(
 
     ids, ends, halves = _encoded(slots, tokenizer)
     of = np.asarray(used, np.int64)
+    slots_until, part_ends = _ends(slots_a_part), _ends(parts_a_row)
+    if halves:
+        row_of = np.searchsorted(slots_until[part_ends], np.arange(len(of)), side="right") - 1
+        spoilt = np.unique(row_of[np.isin(of, list(halves))])
+        of = np.where(np.isin(row_of, spoilt), min(halves), of)  # which has no ids
+        faults = dict.fromkeys(spoilt.tolist(), HALF) | faults
     lengths = np.diff(ends)[of]
     slot_ends = _ends(lengths)
     gathered = ids[np.repeat(ends[:-1][of] - slot_ends[:-1], lengths) + np.arange(slot_ends[-1])]
-    slots_until = _ends(slots_a_part)
     parts = slot_ends[slots_until[1:]] - slot_ends[slots_until[:-1]]
-    part_ends = _ends(parts_a_row)
     row_ends = slot_ends[slots_until[part_ends]]
-    if halves:
-        first_slots = slots_until[part_ends]
-        for place in np.flatnonzero(np.isin(of, list(halves))):
-            faults.setdefault(int(np.searchsorted(first_slots, place, side="right")) - 1, HALF)
     return Uncut(gathered, row_ends, parts.astype(np.int32), part_ends, faults)
 
 

@@ -170,9 +170,18 @@ def chat(
 def encode(
     config: Config,
     out: Annotated[
-        Path, typer.Option("-o", "--out", help="JSON lines to write, one example each.", show_default=False)
+        Path,
+        typer.Option(
+            "-o",
+            "--out",
+            help="OUT.jsonl: an example a line. OUT: an encoded folder for tokenized_path.",
+            show_default=False,
+        ),
     ],
     overrides: Overrides = None,
+    prompts: Annotated[
+        bool, typer.Option("--prompts", help="What prediction sees: prompts, and the answers to hold against.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -181,7 +190,7 @@ def encode(
     resolved = _checked(config, overrides, weights=False)
     from trainkit.encode import encode_to_file
 
-    made = encode_to_file(resolved, out)
+    made = encode_to_file(resolved, out, prompts=prompts)
     if json:
         print_json(made)
     elif not quiet:
@@ -265,6 +274,38 @@ def templates(
     from trainkit.templates_command import run_templates
 
     raise typer.Exit(run_templates(name, check, system=system, tools=tools, thinking=thinking, json=json))
+
+
+@app.command()
+def cache(
+    folder: Annotated[
+        Path | None, typer.Option("--folder", help="The cache; default: $TUNEKIT_CACHE, else the user's.")
+    ] = None,
+    remove: Annotated[
+        list[str] | None, typer.Option("--remove", help="Remove the entry whose key begins so. Repeatable.")
+    ] = None,
+    remove_unused: Annotated[
+        float | None, typer.Option("--remove-unused", min=0, help="Remove what was not used for so many days.")
+    ] = None,
+    remove_all: Annotated[bool, typer.Option("--remove-all", help="Remove everything.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """List the encoded rows that runs share, or make room. What is removed is encoded again when it is needed."""
+    set_up_logging(quiet)
+    from registry.encoded.spec import cache_root
+    from trainkit import cache as owner
+
+    root = folder or cache_root()
+    gone = owner.chosen(owner.list_cache(root), keys=remove or (), older_than=remove_unused, everything=remove_all)
+    freed, busy = owner.remove(root, gone) if gone else (0, [])
+    left = owner.list_cache(root)
+    if json:
+        print_json(owner.as_json(root, left) | {"freed": freed, "busy": busy})
+    elif not quiet:
+        if gone:
+            print(f"{freed / 1e6:,.1f} MB freed" + (f"; being encoded right now: {', '.join(busy)}" if busy else ""))
+        print(owner.as_table(root, left))
 
 
 @app.command()

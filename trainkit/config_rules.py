@@ -8,6 +8,7 @@ from typing import Any
 from registry.errors import UsageError, did_you_mean
 
 STAGES_BUILT = ("pt", "sft", "dpo")
+STAGES_STREAMED = ("pt", "sft")
 METHODS_BUILT = ("full", "lora")
 SCHEDULES_BUILT = (
     "linear",
@@ -53,10 +54,29 @@ def combination_faults(v: Mapping[str, Any], lines: Lines | None = None, doubtfu
 
 def unbuilt(v: Mapping[str, Any], lines: Lines | None = None) -> list[str]:
     """Values that are right and do not train yet; encoding them is no fault."""
-    return [
+    found = [
         _placed([key], f'"{key}: {v[key]}" is not built yet; there is: {", ".join(known)}', lines or {})
         for key, known in BUILT.items()
         if v[key] not in known and v[key] != "ppo"
+    ]
+    return found + [_placed(keys.split(), fault, lines or {}) for broken, keys, fault in _stream_rules(v) if broken]
+
+
+def _stream_rules(v: Mapping[str, Any]) -> list[Rule]:
+    pt = v["stage"] == "pt"
+    blocks = v["packing"] or v["neat_packing"] or (pt and v["packing"] is None)
+    what, keys = ("text fills blocks", "stage") if pt else ("examples are packed", "packing neat_packing")
+    return [
+        (
+            v["streaming"] and v["stage"] not in STAGES_STREAMED,
+            "streaming stage",
+            f'"streaming" is built for stages {" and ".join(STAGES_STREAMED)} only, not for {v["stage"]}; remove it',
+        ),
+        (
+            bool(v["streaming"] and v["stage"] in STAGES_STREAMED and v["compat"] == "strict" and blocks),
+            f"streaming compat {keys}",
+            f'"compat: strict" with "streaming": {what} otherwise than LLaMA-Factory does it; remove one of the two',
+        ),
     ]
 
 

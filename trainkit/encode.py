@@ -18,18 +18,21 @@ from registry.tokenizer import Tokenizer
 from trainkit.config import RunConfig
 from trainkit.data.blocks import blocks_in_order, is_packed
 from trainkit.data.source import Examples, open_examples
-from trainkit.data.tokenized import is_tokenized, save_tokenized
+from trainkit.data.tokenized import may_fill, save_tokenized
 from trainkit.data.views import View
 from trainkit.hub import model_folder
 from trainkit.preflight import check_places, check_writable
 
 
-def encode_to_file(config: RunConfig, out: Path) -> dict[str, Any]:
+def encode_to_file(config: RunConfig, out: Path, *, prompts: bool = False) -> dict[str, Any]:
     """Write one JSON object an example to a .jsonl file: ``input_ids``, ``attention_mask`` and, but for pt, ``labels``;
     preference pairs as ``chosen_*`` and ``rejected_*``. A name without an ending is a folder for ``tokenized_path``.
 
-    Raises ``UsageError`` for other endings, and for a place that is taken by something else.
+    ``prompts`` makes what prediction sees: ``input_ids`` are each conversation up to its last answer, ``labels`` that
+    answer. Raises ``UsageError`` for other endings, and for a place that is taken by something else.
     """
+    if prompts and config.stage != "sft":
+        raise UsageError(f"prompts are made of conversations, and stage {config.stage} has none", where="--prompts")
     if out.suffix not in ("", ".jsonl") and not out.is_dir():
         raise UsageError(
             f'"{out.suffix}" is not written',
@@ -38,17 +41,17 @@ def encode_to_file(config: RunConfig, out: Path) -> dict[str, Any]:
         )
     check_writable(out.parent)
     if out.suffix == ".jsonl" and not out.is_dir():
-        examples, tokenizer = load(config)
+        examples, tokenizer = load(config, prompts=prompts)
         _check_is_no_source(examples, out)
         with atomic_file(out) as handle:
-            for columns in rows_to_write(config, examples.train, tokenizer):
+            for columns in rows_to_write(config, examples.train, tokenizer, prompts=prompts):
                 handle.write(orjson.dumps(columns) + b"\n")
     else:
         if out.is_file():
             raise UsageError("this is a file, a folder is needed", where=str(out))
-        if out.is_dir() and any(out.iterdir()) and not is_tokenized(out):
+        if not may_fill(out):
             raise UsageError("the folder holds something else", where=str(out), mend="Name a new one.")
-        examples, tokenizer = load(config)
+        examples, tokenizer = load(config, prompts=prompts)
         save_tokenized(out, examples.sets)
     examples.write_rejects(out.with_name(out.name + ".rejects.jsonl"))
     files = sorted(examples.ledger.by_file)
@@ -77,17 +80,19 @@ def _check_is_no_source(examples: Examples, out: Path) -> None:
         )
 
 
-def load(config: RunConfig) -> tuple[Examples, Tokenizer]:
-    """The examples of a config, without loading its model."""
+def load(config: RunConfig, *, prompts: bool = False) -> tuple[Examples, Tokenizer]:
+    """The examples of a config (or with ``prompts`` those of prediction), without loading its model."""
     if not config.data.dataset:
         raise UsageError('"dataset" is missing', where=config.source)
     entries = check_places(config, weights=False)
-    return open_examples(config, entries, model_folder(config.model))
+    return open_examples(config, entries, model_folder(config.model), for_prediction=prompts)
 
 
-def rows_to_write(config: RunConfig, view: View, tokenizer: Tokenizer) -> Iterator[dict[str, Any]]:
+def rows_to_write(
+    config: RunConfig, view: View, tokenizer: Tokenizer, *, prompts: bool = False
+) -> Iterator[dict[str, Any]]:
     """Each example of a run, or each block of a packed one, as its columns."""
-    if not is_packed(config):
+    if prompts or not is_packed(config):
         return (columns_of(view[number], config.stage) for number in range(len(view)))
     pad_id, data = tokenizer.pad_id or 0, config.data
     return (

@@ -28,8 +28,8 @@ def mean_loss(
     name: str = "",
 ) -> dict[str, float]:
     """``eval_loss`` (the sum over everything divided by its whole weight) and the loss's metrics, each as
-    ``eval_<name>``; ``perplexity`` adds its exponential, which has a meaning for pt only. The ``name`` of a set that is one of
-    several stands before each number: ``eval_<name>_loss``.
+    ``eval_<metric>``; ``perplexity`` adds its exponential, which has a meaning for pt only. The ``name`` of a set that is
+    one of several stands before each number: ``eval_<name>_loss``, ``eval_<name>_perplexity``.
 
     ``by_batch`` takes the mean of the batches' means, each counted by its examples, as the Trainer does
     (``compat: strict``): it changes with the batch size where examples differ in length.
@@ -50,5 +50,6 @@ def mean_loss(
             sums[of] = sums.get(of, 0.0) + float(value) * count / (batch.weight or 1)
     model.train(was_training)
     mean = total / (weight or 1)
-    found = {"eval_loss": mean, **{f"eval_{name}": value / (weight or 1) for name, value in sums.items()}}
-    return found | ({"perplexity": math.exp(min(mean, 700.0))} if perplexity else {})
+    of_set = f"eval_{name}_" if name else "eval_"
+    found = {f"{of_set}loss": mean, **{f"{of_set}{of}": value / (weight or 1) for of, value in sums.items()}}
+    return found | ({f"{of_set if name else ''}perplexity": math.exp(min(mean, 700.0))} if perplexity else {})

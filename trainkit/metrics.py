@@ -98,6 +98,8 @@ class RunLog:
             "throughput": round(self.tokens_per_second, 2),
             "total_tokens": self.tokens,
         }
+        # eval_on_each_dataset: a loss for each set, by its name
+        line |= {key: value for key, value in shown.items() if key.startswith("eval_") and key.endswith("_loss")}
         with self._path.open("ab") as handle:
             handle.write(orjson.dumps({k: v for k, v in line.items() if v is not None}) + b"\n")
         self._progress.line(step, numbers, self.tokens_per_second, left)

@@ -9,17 +9,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from registry.datasets import DatasetEntry
 from registry.examples import no_trained_token
 from registry.secrets import is_secret
 from registry.templates import Template, load_template
 from registry.tokenizer import Tokenizer, model_limit
 from trainkit.compat import deviations
 from trainkit.config import RunConfig
-from trainkit.data.source import Examples, open_examples
+from trainkit.data.source import Examples, open_examples, special_texts_told
 from trainkit.data.tally import tally
+from trainkit.data.text_view import TextView
 from trainkit.data.tokenized import only_read
-from trainkit.data.views import RowView, TextView, View
+from trainkit.data.views import RowView, View
 from trainkit.hub import model_folder
 from trainkit.parameters import count_parameters
 from trainkit.plan_steps import length_facts, step_facts
@@ -55,7 +55,7 @@ def plan_run(config: RunConfig) -> dict[str, Any]:
         examples, tokenizer = open_examples(config, entries, folder)
         found["model"]["limit"] = model_limit(folder)
         found |= data_facts(config, examples, tokenizer, template)
-        found["compat_notes"] = compat_notes(config, entries, tokenizer)
+        found["compat_notes"] = deviations(config, entries, tokenizer, examples.sets)
         warnings += _warnings(config, examples, tokenizer, found)
     else:
         found["rows"] = None
@@ -69,7 +69,7 @@ def data_facts(
     view, ledger = examples.train, examples.ledger
     stops = stop_tokens(tokenizer, template)
     counted = tally(view, stops.values())
-    reason = no_trained_token(encode_rules(config)).reason
+    reasons = {no_trained_token(encode_rules(config), num_cut).reason for num_cut in (0, 1)}
     nothing = int((view.trained == 0).sum())
     found: dict[str, Any] = {
         "rows": {
@@ -93,7 +93,7 @@ def data_facts(
         "nothing_trained": {
             "examples": nothing,
             "share": nothing / max(len(view), 1),
-            "rejected": sum(one.fault.reason == reason for one in examples.rejected),
+            "rejected": sum(one.fault.reason in reasons for one in examples.rejected),
         },
         "stop_token": {"texts": list(stops), "answers": counted.ends.answers, **asdict(counted.ends)},
         "cutoff_len": config.data.cutoff_len,
@@ -213,17 +213,6 @@ def model_facts(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def compat_notes(config: RunConfig, entries: Mapping[str, DatasetEntry], tokenizer: Tokenizer) -> list[str]:
-    """Where this run differs from LLaMA-Factory's."""
-    return deviations(
-        config,
-        adds_bos=tokenizer.adds_bos,
-        pads_with_eos=tokenizer.pad_id == tokenizer.eos_id,
-        blank_lines=any((entry.file_name or "").endswith(".txt") for entry in entries.values()),
-        openai_rows=any(entry.layout.formatting == "openai" for entry in entries.values()),
-    )
-
-
 def _thinking_hint(config: RunConfig, template: Template | None) -> list[str]:
     if template is None or not template.thinking or config.stage == "pt" or config.data.enable_thinking is not True:
         return []
@@ -250,9 +239,7 @@ def _warnings(config: RunConfig, examples: Examples, tokenizer: Tokenizer, found
     elif limit and cutoff > limit:
         told.append(f"cutoff_len {cutoff:,} is above the {limit:,} tokens that the model takes")
     if examples.special_texts:
-        kept = config.data.special_text == "keep" or config.strict
-        what = "is read as one" if kept else "stays plain text (special_text: keep lets it be one)"
-        told.append(f"{examples.special_texts:,} texts of users hold what looks like a special token; it {what}")
+        told.append(special_texts_told(examples.special_texts, config))
     if tokenizer.new_tokens:
         told.append(f"the template adds tokens that the tokenizer does not have: {', '.join(tokenizer.new_tokens)}")
     for name, rows in examples.sets.items():

@@ -10,9 +10,11 @@ from trainkit.config import RunConfig
 from trainkit.data.batching import PAD_MULTIPLE, balanced, length_grouped
 from trainkit.data.blocks import is_packed
 from trainkit.data.loader import BATCHINGS
+from trainkit.data.makes import Pairs, parts_by_row
 from trainkit.data.source import Examples
 from trainkit.data.steps import plan_steps
-from trainkit.data.views import Pairs, RowView, TextView, View, parts_by_row
+from trainkit.data.text_view import TextView
+from trainkit.data.views import RowView, View
 
 if TYPE_CHECKING:
     import numpy as np

@@ -16,7 +16,6 @@ from torch import nn
 from registry.atomic import write_json
 from registry.datasets import DatasetEntry
 from registry.errors import Faults, UsageError
-from registry.tokenizer import Tokenizer
 from trainkit.backends import BACKENDS
 from trainkit.backends.single import Single
 from trainkit.chat_template import chat_template_of
@@ -46,6 +45,7 @@ from trainkit.stages import STAGES
 from trainkit.start import CallableModule
 
 log = logging.getLogger("tunekit")
+REJECTS = "rejected_rows.jsonl"  # in the output folder: the rows that are not trained on
 sys.modules[__name__].__class__ = CallableModule  # trainkit.run(config) goes on working once this module is loaded
 
 
@@ -104,13 +104,14 @@ def train_in_folder(config: RunConfig, entries: dict[str, DatasetEntry], claim: 
     """Every part of a run in order, in a folder that is its own."""
     torch.manual_seed(config.loop.seed)
     data = stream_data(config, entries) if config.data.streaming else load_data(config, entries)
-    announce(config, entries, data.tokenizer)
+    announce(config, entries, data)
     digest = f"{data.digest()}-{identity_of(config.model)}"
     check_same_start(claim, config, digest)
     check_before_end(claim, data.plan.total_steps)
     engine = build_engine(config, claim, data)
     begin(claim, config, digest, data.plan.total_steps)
-    data.examples.write_rejects(claim.folder / "rejected_rows.jsonl")
+    if not (claim.checkpoint and isinstance(data, StreamData)):
+        data.examples.write_rejects(claim.folder / REJECTS)
     write_config(claim.folder, config)
     describe(config, engine, data.plan)
     progress = Progress(data.plan.total_steps, title=config.stage, quiet=quiet)
@@ -118,35 +119,28 @@ def train_in_folder(config: RunConfig, entries: dict[str, DatasetEntry], claim: 
     start = claim.checkpoint.step if claim.checkpoint else 0
     with progress:
         train(training, config.loop, config.optim, run_log, progress, start)
-    if config.data.streaming:  # only now is it known which rows were not trained on
-        data.examples.write_rejects(claim.folder / "rejected_rows.jsonl")
+    if isinstance(data, StreamData):  # only now is it known which rows were not trained on
+        data.examples.write_rejects(claim.folder / REJECTS)
+        data.account.tell(config)
     numbers = save_all(config, claim, data, engine, run_log, training)
     finish(claim, config, digest, data.plan.total_steps)
     return RunResult(claim.folder, numbers, run_log.first_loss, run_log.last_loss, data.examples, start)
 
 
-def announce(config: RunConfig, entries: dict[str, DatasetEntry], tokenizer: Tokenizer) -> None:
+def announce(config: RunConfig, entries: dict[str, DatasetEntry], data: Data | StreamData) -> None:
     """Say once which keys have no effect here, and where this run differs from LLaMA-Factory's."""
     for note in config.notes:
         log.info("%s", note)
-    pads_with_eos = tokenizer.pad_id == tokenizer.eos_id
-    openai_rows = any(entry.layout.formatting == "openai" for entry in entries.values())
-    blank_lines = any((entry.file_name or "").endswith(".txt") for entry in entries.values())
     for name, entry in entries.items():
         if config.stage == "pt" and entry.layout.kind == "chat":
             log.warning("dataset %s holds conversations, and pt trains on the first message of each alone", name)
-    found = deviations(
-        config,
-        adds_bos=tokenizer.adds_bos,
-        pads_with_eos=pads_with_eos,
-        blank_lines=blank_lines,
-        openai_rows=openai_rows,
-    )
-    for text in found:
+    if data.tokenizer.eos_is_guessed:
+        log.warning("the tokenizer names no end of sequence, so %s is taken as one", data.tokenizer.eos_token)
+    for text in deviations(config, entries, data.tokenizer, data.examples.sets):
         log.info("unlike LLaMA-Factory (compat: strict does as they do): %s", text)
 
 
-def build_engine(config: RunConfig, claim: Claim, data: Data) -> Engine:
+def build_engine(config: RunConfig, claim: Claim, data: Data | StreamData) -> Engine:
     """Model, adapter, optimizer; with the saved state over the fresh one where a run goes on."""
     backend = BACKENDS["single"](use_cpu=config.loop.use_cpu, bf16=config.loop.bf16)
     resumed = claim.checkpoint.path if claim.checkpoint else None
@@ -191,6 +185,7 @@ def ready(
         load_optimizer(claim.checkpoint, engine.optimizer, engine.trainable)
         if isinstance(plan, StreamPlan) and "stream" in claim.checkpoint.state:
             plan.go_to(claim.checkpoint.step, claim.checkpoint.state["stream"])
+            data.account.go_on(claim.checkpoint.state["rows"], claim.checkpoint.path.parent / REJECTS)  # type: ignore[union-attr]
         backend.set_random_state(load_random_state(claim.checkpoint))
         log.info(
             "going on with the unfinished run in %s, after step %d of %d",
@@ -216,7 +211,8 @@ def ready(
         state = trainer_state(step, plan.total_steps, plan.epoch_after(step), run_log)
         state |= {"data": digest, "fingerprint": config.fingerprint()}
         if isinstance(plan, StreamPlan):
-            state["stream"] = plan.position
+            state |= {"stream": plan.position, "rows": data.account.state()}  # type: ignore[union-attr]
+            data.examples.write_rejects(claim.folder / REJECTS)
         optimizer = None if config.loop.save_only_model and not to_go_on else engine.optimizer
         save_checkpoint(
             claim.folder, step, engine.model, engine.saved_tokenizer, state,

@@ -10,25 +10,31 @@ import shutil
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from registry.atomic import fsync_folder, write_json
+from registry.atomic import atomic_file, fsync_folder, temporary_name, write_json
 from registry.encoded.chunks import Chunk, chunks_of, has_places, is_small, places_of
 from registry.encoded.rows import EncodedRows, read_journal
 from registry.encoded.spec import EncodeSpec, contents_of, key_of
 from registry.encoded.work import Encoding
 from registry.errors import StoppedError, UsageError, from_os_error
+from registry.fast_tokenizers import AUTO, FAST, PLAIN
+from registry.remote import is_remote
+from registry.rows import NoRows
+from registry.unchanged import Identity, check_unchanged
+from registry.unchanged import identity as identity_of
 
 log = logging.getLogger("tunekit")
 
-SPEC, JOURNAL, LOCK = "spec.json", "journal.jsonl", "lock"
+SPEC, JOURNAL, LOCK, ABOUT = "spec.json", "journal.jsonl", "lock", "about.json"
 MOST_WORKERS = 32
 WORTH_BYTES = 24 << 20  # of sources; for less, starting processes takes longer than it saves
 AHEAD = 2  # chunks of each worker that wait or are worked on
@@ -48,6 +54,7 @@ def encoded_rows(
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
+        states = {file: identity_of(file) for file in spec.files if not is_remote(file)}
         identity = spec.identity(contents_of(spec.files, root))
         folder = root / key_of(identity)
         folder.mkdir(exist_ok=True)
@@ -64,15 +71,30 @@ def encoded_rows(
                 return found
         except UsageError as error:
             log.warning("%s; the rows are encoded again", str(error).splitlines()[0])
-            for path in folder.iterdir():
-                if path.name != LOCK:
-                    path.unlink(missing_ok=True)
+            _clear(folder)
         try:
-            _begin_folder(folder, identity)
-            _encode(spec, folder, limit, workers, told)
+            _begin_folder(folder, identity, {"dataset": told, "files": list(spec.files)})
+            try:
+                _encode(spec, folder, limit, workers, told, states)
+            except _Doubted:
+                log.warning("what it gave before is not kept: the rows are encoded again, by tokenizers alone")
+                _clear(folder)
+                _begin_folder(folder, identity, {"dataset": told, "files": list(spec.files)})
+                _encode(spec, folder, limit, workers, told, states, PLAIN)
         except OSError as error:
             raise from_os_error(error, f"writing encoded rows to {folder}") from error
     return EncodedRows(folder, spec.files)
+
+
+class _Doubted(Exception):
+    """A fast tokenizer was found wrong after shards were written by it."""
+
+
+def _clear(folder: Path) -> None:
+    """Remove all encoded rows of a folder; the lock stays, which others may wait for."""
+    for path in folder.iterdir():
+        if path.name != LOCK:
+            path.unlink(missing_ok=True)
 
 
 def _opened(folder: Path, spec: EncodeSpec, limit: int | None) -> EncodedRows | None:
@@ -82,6 +104,8 @@ def _opened(folder: Path, spec: EncodeSpec, limit: int | None) -> EncodedRows | 
     entries, complete = read_journal(folder / JOURNAL)
     if not complete and (limit is None or sum(entry["rows"] for entry in entries) < limit):
         return None
+    with suppress(OSError):  # for `trainkit cache`, which tells when rows were last used; a read-only cache will do
+        os.utime(folder / JOURNAL)
     return EncodedRows(folder, spec.files)
 
 
@@ -97,11 +121,12 @@ def _locked(folder: Path, told: str) -> FileLock:
     return lock
 
 
-def _begin_folder(folder: Path, identity: dict[str, Any]) -> None:
-    """Leave what an earlier run completed, and nothing else."""
+def _begin_folder(folder: Path, identity: dict[str, Any], about: dict[str, Any]) -> None:
+    """Leave what an earlier run completed, and nothing else; ``about`` tells the owner of the cache what it is."""
+    write_json(folder / ABOUT, about)
     if not (folder / SPEC).is_file():
         write_json(folder / SPEC, identity)
-    kept, _ = read_journal(folder / JOURNAL)
+    kept = _whole_journal(folder / JOURNAL)
     names = {Chunk(entry["file"], entry["index"]).name for entry in kept}
     for path in folder.iterdir():
         if path.suffix in (".arrow", ".jsonl") and path.name != JOURNAL and path.name.partition(".")[0] not in names:
@@ -110,8 +135,31 @@ def _begin_folder(folder: Path, identity: dict[str, Any]) -> None:
             path.unlink(missing_ok=True)  # what a killed run had begun to write
 
 
-def _encode(spec: EncodeSpec, folder: Path, limit: int | None, workers: int | None, told: str) -> None:
-    """Encode what the journal lacks. Each shard is in the journal as soon as it and all before it are complete."""
+def _whole_journal(path: Path) -> list[dict[str, Any]]:
+    """The entries of a journal that is to be written on: what a killed run left of a line would spoil the next one."""
+    kept, complete = read_journal(path)
+    if path.is_file() and not complete:
+        whole = b"".join(json.dumps(entry).encode() + b"\n" for entry in kept)
+        if path.read_bytes() != whole:
+            with atomic_file(path) as handle:
+                handle.write(whole)
+    return kept
+
+
+def _encode(
+    spec: EncodeSpec,
+    folder: Path,
+    limit: int | None,
+    workers: int | None,
+    told: str,
+    states: Mapping[str, Identity | None],
+    backend: str = AUTO,
+) -> None:
+    """Encode what the journal lacks. Each shard is in the journal as soon as it and all before it are complete.
+
+    ``states`` is what each file was when its content was looked at: of a file that is another one since, no shard is
+    kept. Raises ``_Doubted`` where a fast tokenizer was found wrong.
+    """
     entries, _ = read_journal(folder / JOURNAL)
     done = {(entry["file"], entry["index"]) for entry in entries}
     num_rows = sum(entry["rows"] for entry in entries)
@@ -119,17 +167,26 @@ def _encode(spec: EncodeSpec, folder: Path, limit: int | None, workers: int | No
         log.info("going on with the encoding of %s after %s rows", told or "the rows", f"{num_rows:,}")
     else:
         log.info("encoding %s", told or "the rows")
+        if not any(map(find_spec, FAST)):
+            log.info("pip install 'tunekit[fast]' makes encoding many times faster, with the same ids")
+    many = num_workers(workers, spec.files)
     with ExitStack() as stack:
-        submit = _pool(stack, spec, folder, num_workers(workers, spec.files))
+        submit = _pool(stack, spec, folder, many, backend)
         journal = stack.enter_context((folder / JOURNAL).open("ab"))
-        for entry in _in_order(spec, submit, num_workers(workers, spec.files), done):
+        # alone, one has nobody to work ahead for
+        for entry in _in_order(spec, submit, AHEAD * many if many > 1 else 0, done):
             if entry is not None:
+                if entry.pop("doubtful", 0):
+                    raise _Doubted
+                check_unchanged(spec.files[entry["file"]], states.get(spec.files[entry["file"]]))
                 journal.write(json.dumps(entry).encode() + b"\n")
                 journal.flush()
                 num_rows += entry["rows"]
             if limit is not None and num_rows >= limit:
                 os.fsync(journal.fileno())
                 return
+        if not num_rows:
+            raise NoRows(spec.files)
         journal.write(json.dumps({"complete": True, "rows": num_rows}).encode() + b"\n")
         journal.flush()
         os.fsync(journal.fileno())
@@ -140,9 +197,9 @@ Submit = Callable[[Chunk], "Future[dict[str, Any] | None]"]
 
 
 def _in_order(
-    spec: EncodeSpec, submit: Submit, workers: int, done: set[tuple[int, int]]
+    spec: EncodeSpec, submit: Submit, ahead: int, done: set[tuple[int, int]]
 ) -> Iterator[dict[str, Any] | None]:
-    """What the journal keeps of each chunk that is not ``done``, in order; a few are worked on ahead.
+    """What the journal keeps of each chunk that is not ``done``, in order; as many as ``ahead`` are waiting or worked on.
 
     Where only reading tells how many chunks a file has, the first one beyond its end comes as None.
     """
@@ -153,7 +210,7 @@ def _in_order(
             if (chunk.file, chunk.index) in done:
                 continue
             out.append((chunk, submit(chunk)))
-            while len(out) > AHEAD * workers:
+            while len(out) > ahead:
                 first, future = out.popleft()
                 entry = _result(future)
                 yield entry
@@ -186,9 +243,9 @@ def num_workers(asked: int | None, files: Sequence[str]) -> int:
     return most if num_bytes >= WORTH_BYTES else 1
 
 
-def _pool(stack: ExitStack, spec: EncodeSpec, folder: Path, workers: int) -> Submit:
+def _pool(stack: ExitStack, spec: EncodeSpec, folder: Path, workers: int, backend: str) -> Submit:
     if workers == 1:
-        encoding = Encoding(spec, folder)
+        encoding = Encoding(spec, folder, backend)
 
         def here(chunk: Chunk) -> Future[dict[str, Any] | None]:
             future: Future[dict[str, Any] | None] = Future()
@@ -197,15 +254,17 @@ def _pool(stack: ExitStack, spec: EncodeSpec, folder: Path, workers: int) -> Sub
 
         return here
     pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(spec, folder)
+        workers, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(spec, folder, backend)
     )
     stack.callback(pool.shutdown, wait=True, cancel_futures=True)
 
     def there(chunk: Chunk) -> Future[dict[str, Any] | None]:
         try:
             return pool.submit(_shard, chunk)
-        except BrokenProcessPool:
-            raise _killed() from None
+        except BrokenProcessPool as error:  # told in its turn: what was done before is kept
+            future: Future[dict[str, Any] | None] = Future()
+            future.set_exception(error)
+            return future
 
     return there
 
@@ -224,12 +283,12 @@ def _killed() -> StoppedError:
     )
 
 
-def _begin(spec: EncodeSpec, folder: Path) -> None:
+def _begin(spec: EncodeSpec, folder: Path, backend: str) -> None:
     """In a worker: open what is needed once, and have no life of its own when the parent is gone."""
     global _encoding
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told as well, and ends us
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _encoding = Encoding(spec, folder)
+    _encoding = Encoding(spec, folder, backend)
 
 
 def _end_with_parent() -> None:
@@ -244,14 +303,28 @@ def _shard(chunk: Chunk) -> dict[str, Any] | None:
 
 
 def copy_rows(folder: Path, target: Path) -> None:
-    """Copy the encoded rows of ``folder`` to ``target``, by links where the disk allows it."""
+    """Copy the encoded rows of ``folder`` to ``target``, the shards by links where the disk allows it: they are never
+    written again, as the journal is."""
     target.mkdir(parents=True, exist_ok=True)
     for path in sorted(folder.iterdir()):
-        if path.suffix in (".arrow", ".jsonl") or path.name == SPEC:
-            to = target / path.name
-            if to.exists():
-                continue
-            try:
-                os.link(path, to)
-            except OSError:
-                shutil.copyfile(path, to)
+        to = target / path.name
+        if path.suffix not in (".arrow", ".jsonl") and path.name != SPEC:
+            continue
+        if to.exists() and to.samefile(path):
+            continue
+        temporary = temporary_name(to)
+        try:
+            if path.name == JOURNAL:
+                shutil.copyfile(path, temporary)
+            else:
+                _linked(path, temporary)
+            os.replace(temporary, to)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _linked(path: Path, to: Path) -> None:
+    try:
+        os.link(path, to)
+    except OSError:  # another disk, or one that knows no links
+        shutil.copyfile(path, to)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from registry.batches import batched
 from registry.blocks import Block, Item, Piece, Place, gathered, read_blocks, rows_of_block
-from registry.rows import BadRow, Row, read_rows
+from registry.rows import BadRow, NoRows, Row, read_rows
 from registry.sources import container_of, local_path
+
+log = logging.getLogger("tunekit")
 
 PIECES = 4  # of a chunk, each of about a megabyte
 ONE_CHUNK = 4 << 20  # bytes; a file up to this is a single chunk
@@ -30,13 +33,21 @@ class Chunk:
 
 
 def chunks_of(file: str, *, keep_blank_lines: bool) -> Iterator[list[Piece]]:
-    """The rows of a file as lists of pieces, each list a chunk."""
+    """The rows of a file as lists of pieces, each list a chunk. A file without rows has none: others may have some."""
     items: Iterable[Item]
     if keep_blank_lines and container_of(file) == "txt":
         items = read_rows([file], keep_blank_lines=True)
     else:
         items = read_blocks([file])
+    items = _until_none(file, items)
     return iter([list(gathered(items))]) if is_small(file) else batched(gathered(items), PIECES)
+
+
+def _until_none(file: str, items: Iterable[Item]) -> Iterator[Item]:
+    try:
+        yield from items
+    except NoRows:
+        log.warning("there is no row in %s", file)
 
 
 def is_small(file: str) -> bool:

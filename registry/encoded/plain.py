@@ -92,14 +92,15 @@ class Plain:
         """
         columns = self.layout.columns
         prompt, query, response = columns.prompt or "", columns.query or "", columns.response or ""
-        others = [name for name in (columns.history, columns.tools) if name]
+        none: tuple[Any, ...] = ([], "")  # what stands there where there is nothing, besides null
+        others = [pair for pair in zip((columns.history, columns.tools), none, strict=True) if pair[0]]
         plainly, system_column = self.renderer.spells_plainly, columns.system
         numbers: list[int] = []
         systems: list[str] = []
         questions: list[str] = []
         answers: list[str] = []
         for number, row in enumerate(rows):
-            if row.__class__ is not dict or any(row.get(name) for name in others):
+            if row.__class__ is not dict or any(row.get(name, none) not in (None, none) for name, none in others):
                 continue
             get = row.get
             first, second, answer = get(prompt), get(query) if query else None, get(response)

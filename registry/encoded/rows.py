@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from registry.encoded.chunks import Chunk
-from registry.encoded.shard import Shard, damaged
+from registry.encoded.shard import Shard, check_file, damaged
 from registry.errors import RowFault
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ def read_journal(path: Path) -> tuple[list[dict[str, Any]], bool]:
         try:
             entry = json.loads(line)
         except ValueError:
+            break
+        if not isinstance(entry, dict):
             break
         if entry.get("complete"):
             return entries, True
@@ -49,10 +51,13 @@ class EncodedRows:
         self.entries, self.complete = read_journal(folder / "journal.jsonl")
         self.shards: list[Shard] = []
         for entry in self.entries:
-            path = folder / f"{Chunk(entry['file'], entry['index']).name}.arrow"
+            name = Chunk(entry["file"], entry["index"]).name
+            path = folder / f"{name}.arrow"
             shard = Shard(path, num_bytes=entry["bytes"], crc=entry["crc"])
             if shard.num_rows != entry["rows"]:
                 raise damaged(path, f"it holds {shard.num_rows} rows, and {entry['rows']} were written")
+            if "rejects" in entry:
+                check_file(folder / f"{name}.rejects.jsonl", *entry["rejects"])
             self.shards.append(shard)
         self._firsts = [0, *accumulate(shard.num_rows for shard in self.shards)]
 

@@ -79,16 +79,10 @@ class Shard:
         import numpy as np
         import pyarrow as pa
 
+        check_file(path, num_bytes, crc)
         try:
-            size = path.stat().st_size
-            if size != num_bytes:
-                raise damaged(path, f"it has {size:,} bytes, and {num_bytes:,} were written")
-            if _crc_of(path) != crc:
-                raise damaged(path, "its checksum is not that of what was written")
             mapped = pa.memory_map(str(path))
             table = pa.ipc.open_file(mapped).read_all()
-        except FileNotFoundError:
-            raise damaged(path, "the file is gone") from None
         except (pa.ArrowException, OSError) as error:
             raise damaged(path, str(error)) from None
         batch = table.combine_chunks().to_batches()[0] if table.num_rows else None
@@ -132,6 +126,20 @@ class Shard:
     def roles(self, row: int) -> list[int] | None:
         """Numbers in ``ROLES`` of a row's messages; None where user and assistant take turns."""
         return None if self._roles is None else self._roles[row].as_py()
+
+
+def check_file(path: Path, num_bytes: int, crc: int) -> None:
+    """Raise ``UsageError`` where a file is not what was written."""
+    try:
+        size = path.stat().st_size
+        if size != num_bytes:
+            raise damaged(path, f"it has {size:,} bytes, and {num_bytes:,} were written")
+        if _crc_of(path) != crc:
+            raise damaged(path, "its checksum is not that of what was written")
+    except FileNotFoundError:
+        raise damaged(path, "the file is gone") from None
+    except OSError as error:
+        raise damaged(path, str(error)) from None
 
 
 def damaged(path: Path, why: str) -> UsageError:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 from registry.atomic import write_json
 from registry.datasets import Layout
 from registry.digest import sha256_of
+from registry.folders import container_of
 from registry.remote import fingerprint, is_remote
 from registry.render import RenderRules
 from registry.templates import load_template
@@ -23,6 +26,7 @@ ENCODER_VERSION = 1  # to be raised with every change of the code that changes i
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 DIGESTS = "digests.json"
 CACHE_VARIABLE = "TUNEKIT_CACHE"
+SETTLED_NS = 3_000_000_000  # older than this, the times of a file tell it from what it was; FAT counts by two seconds
 
 
 def cache_root() -> Path:
@@ -64,11 +68,17 @@ class EncodeSpec:
             "template_text": None
             if self.template is None
             else _hash(repr(load_template(self.template, strict=self.strict))),
-            "rules": asdict(self.rules) if self.kind != "text" else None,
+            "rules": asdict(self._rules_that_matter()) if self.kind != "text" else None,
             "end_text": self.end_text,
             "strict": self.strict,
             "day": date.today().isoformat() if self._tells_the_day() else None,
         }
+
+    def _rules_that_matter(self) -> RenderRules:
+        """The rules without those that change nothing here: a template that does not think has no thoughts to settle."""
+        if self.template is None or load_template(self.template, strict=self.strict).thinking:
+            return self.rules
+        return replace(self.rules, enable_thinking=None, preserve_thinking=False, discard_thoughts=False)
 
     def _tells_the_day(self) -> bool:
         """Whether the ids are of the day on which they are made: a prompt that names it."""
@@ -91,31 +101,38 @@ def tokenizer_digest(folder: str | Path) -> str:
 
 
 def contents_of(files: Sequence[str], root: Path) -> list[str]:
-    """A hash of each file's bytes; of an address, what tells its version.
+    """The kind of each file, by which it is read, and a hash of its bytes; of an address, what tells its version.
 
     A file that was hashed before and was touched by nothing since (size, times of change and status, inode) is not
-    read again: the times of status cannot be set by a program that keeps the times of change.
+    read again: the times of status cannot be set by a program that keeps the times of change. One that was touched
+    just now is: a clock that is coarse would give a second change the same times.
     """
     path = root / DIGESTS
     try:
-        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        held = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        known = {}
+        held = None
+    known: dict[str, Any] = held if isinstance(held, dict) else {}
     found: list[str] = []
     changed = False
     for file in files:
         if is_remote(file):
-            found.append(json.dumps(fingerprint(file), sort_keys=True, default=str))
+            found.append(f"{container_of(file)} {json.dumps(fingerprint(file), sort_keys=True, default=str)}")
             continue
         stat = Path(file).stat()
         state = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev]
         name = os.path.realpath(file)
-        if not (isinstance(known.get(name), list) and known[name][1:] == state):
-            known[name] = [sha256_of(file), *state]
-            changed = True
-        found.append(known[name][0])
+        if isinstance(known.get(name), list) and known[name][1:] == state:
+            digest = known[name][0]
+        else:
+            digest = sha256_of(file)
+            if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > SETTLED_NS:
+                known[name] = [digest, *state]
+                changed = True
+        found.append(f"{container_of(file)} {digest}")
     if changed:
-        write_json(path, dict(list(known.items())[-10_000:]))
+        with suppress(OSError):  # where nothing can be written, files are hashed each time
+            write_json(path, dict(list(known.items())[-10_000:]))
     return found
 
 

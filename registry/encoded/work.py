@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import orjson
 
 from registry.atomic import atomic_file
 from registry.blocks import Piece
-from registry.encode import weights_of
+from registry.encode import lead_of, weights_of
 from registry.encoded.chunks import Chunk, chunks_of, rows_of_pieces
 from registry.encoded.plain import merged, plain_way
 from registry.encoded.shard import ROLES, Extras, write_shard
@@ -19,7 +20,8 @@ from registry.encoded.spec import EncodeSpec
 from registry.errors import RowFault
 from registry.fast_tokenizers import AUTO
 from registry.formats import READERS, STRICT_READERS
-from registry.records import ChatRecord, FeedbackRecord, Message, PreferenceRecord, Record
+from registry.formats.media import check_no_media, media_columns
+from registry.records import ChatRecord, FeedbackRecord, PreferenceRecord, Record
 from registry.render import Turn, answers_of, judged_of, special_texts, turns_of
 from registry.rows import BadRow, Row
 from registry.texts import text_of
@@ -27,17 +29,16 @@ from registry.tokenizer import Tokenizer, open_tokenizer
 from registry.uncut import Uncut, encode_plain, encode_rows
 
 WALKS: dict[str, Any] = {"turns": turns_of, "answer": judged_of, "pair": answers_of}
-ASKED, ANSWERED = Message("user", "0"), Message("assistant", "0")
 MOST_LEADS = 10_000  # distinct system texts whose length is kept
-MEDIA = {"images": "<image>", "videos": "<video>", "audios": "<audio>"}
 
 
 @dataclass
 class Encoding:
-    """Encodes the rows of one dataset, chunk by chunk."""
+    """Encodes the rows of one dataset, chunk by chunk. ``backend`` is one of ``fast_tokenizers.BACKENDS``."""
 
     spec: EncodeSpec
     folder: Path
+    backend: str = AUTO
     _reading: dict[int, tuple[int, Iterator[list[Piece]]]] = field(default_factory=dict)
     _leads: dict[tuple[str, str], int] = field(default_factory=dict)
 
@@ -46,26 +47,32 @@ class Encoding:
         # pt spells no turns: a base model without a chat template is fine there
         template = spec.template or ("empty" if spec.kind == "text" else None)
         self.tokenizer: Tokenizer
-        self.tokenizer, self.renderer = open_tokenizer(spec.tokenizer_folder, template, rules=spec.rules, backend=AUTO)
+        self.tokenizer, self.renderer = open_tokenizer(
+            spec.tokenizer_folder, template, rules=spec.rules, backend=self.backend
+        )
         self._read = (STRICT_READERS if spec.strict else READERS)[spec.layout.formatting]
         self._plain = plain_way(spec.layout, self.renderer) if spec.kind == "turns" else None
-        self._media = [part for part in MEDIA if getattr(spec.layout.columns, part)]
+        self._media = media_columns(spec.layout)
 
     def shard(self, chunk: Chunk) -> dict[str, Any] | None:
-        """Write the shard of a chunk; returns what the journal keeps of it, None where the file ends before it."""
+        """Write the shard of a chunk; returns what the journal keeps of it, None where the file ends before it.
+
+        ``doubtful`` counts the texts that a fast tokenizer had answered before it was found wrong.
+        """
         pieces = self._pieces(chunk)
         if pieces is None:
             return None
         encoded = self.encode(rows_of_pieces(pieces))
-        made = write_shard(self.folder / f"{chunk.name}.arrow", encoded.uncut, encoded.extras)
+        made: dict[str, Any] = {**write_shard(self.folder / f"{chunk.name}.arrow", encoded.uncut, encoded.extras)}
         if encoded.rejects:
+            told = b"".join(orjson.dumps(reject, default=str) + b"\n" for reject in encoded.rejects)
             with atomic_file(self.folder / f"{chunk.name}.rejects.jsonl") as handle:
-                for reject in encoded.rejects:
-                    handle.write(orjson.dumps(reject, default=str) + b"\n")
+                handle.write(told)
+            made |= {"rejects": (len(told), zlib.crc32(told))}
         return {
             "file": chunk.file, "index": chunk.index, **made, "rows": len(encoded.extras.rows),
             "faults": len(encoded.uncut.faults), "tokens": len(encoded.uncut.ids), "specials": encoded.specials,
-            "tokenizer": self.tokenizer.coder.name,
+            "tokenizer": self.tokenizer.coder.name, "doubtful": getattr(self.tokenizer.coder, "doubtful", 0),
         }  # fmt: skip
 
     def _pieces(self, chunk: Chunk) -> Sequence[Piece] | None:
@@ -80,6 +87,7 @@ class Encoding:
             if next_index > chunk.index:
                 self._reading[chunk.file] = next_index, chunks
                 return pieces
+        self._reading[chunk.file] = next_index, iter(())  # not to be read again for the chunks after its end
         return None
 
     def encode(self, rows: Iterable[Row | BadRow]) -> Encoded:
@@ -161,18 +169,10 @@ class Encoding:
             return RowFault("row", row.reason)
         try:
             record = self._read(row.data, self.spec.layout)
+            if self._media:
+                check_no_media(row.data, record, self.spec.layout)
         except RowFault as fault:
             return fault
-        return self._without_media(row.data, record) if self._media else record
-
-    def _without_media(self, row: Any, record: Record) -> Record | RowFault:
-        """Rows with pictures, films or sound are refused, with what they hold."""
-        for part in self._media:
-            held = row.get(getattr(self.spec.layout.columns, part))
-            if held:
-                many = len(held) if isinstance(held, list) else 1
-                places = sum(m.content.count(MEDIA[part]) for m in getattr(record, "messages", ()))
-                return RowFault(part, f"it has {many} of them for {places} {MEDIA[part]}, and only text is encoded")
         return record
 
     def _lead(self, system: str, tools: str) -> int:
@@ -181,16 +181,8 @@ class Encoding:
         if key not in self._leads:
             if len(self._leads) >= MOST_LEADS:
                 self._leads.clear()
-            self._leads[key] = self._measured(*key)
+            self._leads[key] = lead_of(system, tools, self.renderer, self.tokenizer)
         return self._leads[key]
-
-    def _measured(self, system: str, tools: str) -> int:
-        try:
-            first, second = self.renderer.turns((ASKED, ANSWERED, ASKED, ANSWERED), system, tools)
-        except (RowFault, ValueError):
-            return 0
-        lengths = encode_rows([[Turn(first.source, ()), Turn(second.source, ())]], "turns", self.tokenizer).parts
-        return max(int(lengths[0] - lengths[2]), 0)
 
 
 @dataclass

@@ -28,12 +28,19 @@ log = logging.getLogger("tunekit")
 T = TypeVar("T")
 
 
+class NoRows(UsageError):
+    """Sources of which none holds a row."""
+
+    def __init__(self, files: Iterable[str]) -> None:
+        super().__init__("there is no row in it: the file is empty", where=", ".join(files))
+
+
 def read_rows(sources: Iterable[str | Path], *, keep_blank_lines: bool = False) -> Iterator[Row | BadRow]:
     """Every row of every source in order, holding one batch at a time.
 
     ``keep_blank_lines`` makes blank lines of .txt files rows of empty text, as LLaMA-Factory's loader does.
     Raises ``UsageError`` where a file as a whole cannot be read or changes meanwhile, or where all sources together
-    hold no row.
+    hold no row (``NoRows``).
     """
     return read_parts(sources, read_jsonl, keep_blank_lines=keep_blank_lines)
 
@@ -59,7 +66,7 @@ def read_parts(
         if not count:
             without_rows.append(file)
     if len(without_rows) == len(files):
-        raise UsageError("there is no row in it: the file is empty", where=", ".join(files))
+        raise NoRows(files)
     if without_rows:
         log.warning("there is no row in %s", ", ".join(without_rows))
 

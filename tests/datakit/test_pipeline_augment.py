@@ -19,7 +19,7 @@ from datakit.pipeline.run import PipelineResult
 from datakit.pipeline.state import State, fingerprint_of
 from datakit.pipeline.steps import OPTIONS, inputs_of, outputs_of
 from datakit.pipeline.things import Hashes, Thing, is_there, makes, thing
-from prompts import recipe as recipes
+from datakit.recipes import recipe as recipes
 from registry.errors import Faults
 from tests.datakit.faults.server import FaultServer
 

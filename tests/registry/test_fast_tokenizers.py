@@ -137,6 +137,26 @@ def test_one_that_goes_wrong_later_is_dropped_and_what_it_said_before_is_called_
     assert f"{coder.doubtful:,} texts before were counted with it" in caplog.text
 
 
+def test_among_many_texts_every_call_is_looked_at(backend):
+    looked_at = 3 * (len(fast.PROBES) + fast.CHECK_TEXTS + 1)  # as ids, as counts, and one after another
+    coder = checked(backend, lambda b: Wrong(b, right_for=looked_at + 5000), at_once=True)
+    assert coder.ids(["the cat"] * 5000) == PlainCoder(backend).ids(["the cat"]) * 5000
+    assert coder.ids(["the cat"] * 5000) == PlainCoder(backend).ids(["the cat"]) * 5000
+    assert coder.name == "tokenizers"
+
+
+def test_one_that_gives_other_ids_one_after_another_is_never_used(backend, caplog):
+    class Shifted(PlainCoder):
+        name = "shifted"
+
+        def flat(self, texts):
+            ids, ends = super().flat(texts)
+            return ids[::-1], ends
+
+    assert checked(backend, Shifted, at_once=True).name == "tokenizers"
+    assert "it gives other ids one after another than text by text" in caplog.text
+
+
 def test_one_that_breaks_down_is_dropped_and_the_batch_answered_all_the_same(backend):
     class Broken(PlainCoder):
         name = "broken"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ class Steps:
 
 
 @pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
+def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
     """Writes down every step; with ``dies_after`` the run ends as if the machine had gone."""
     from trainkit.step import optimizer_step
 
@@ -52,7 +52,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
         return optimizer_step(model, batches, *rest, **options)
 
     monkeypatch.setattr("trainkit.loop.optimizer_step", watched)
-    yield found
+    return found
 
 
 @pytest.fixture
@@ -81,7 +81,13 @@ def test_ten_steps_are_five_a_stop_and_five(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(StreamSteps.__init__.__kwdefaults__, "window", 5)  # many windows in a few rows
-    keys = {"cutoff_len": 96, "dataset_dir": str(two_datasets), "save_strategy": "steps", "save_steps": 5, **KINDS[kind]}
+    keys = {
+        "cutoff_len": 96,
+        "dataset_dir": str(two_datasets),
+        "save_strategy": "steps",
+        "save_steps": 5,
+        **KINDS[kind],
+    }
     whole = config_file(name="whole.yaml", **keys, output_dir=str(tmp_path / "whole"))
     assert (ran := trainkit("run", whole)).code == 0, ran.err
     seen, steps.seen = steps.seen, []

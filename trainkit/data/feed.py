@@ -35,10 +35,10 @@ class Data:
         """One micro-batch of the plan: example numbers, or the blocks of a packed run."""
         if micro and not isinstance(micro[0], int):
             data = self.config.data
-            blocks = [[self.everything[n] for n in block] for block in micro]
+            blocks: Any = [[self.everything[n] for n in block] for block in micro]
             return collate_packed(
                 blocks, micro, self.pad_id, block_len=data.cutoff_len, strict=self.config.strict, neat=data.neat_packing
-            )  # type: ignore[arg-type]
+            )
         return self.collated(micro)
 
     def collated(self, numbers: Sequence[int]) -> Batch:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
 
-from registry.packing import WINDOW, as_list, count_epoch, pack_epoch
+from registry.packing import WINDOW, Numbers, as_list, count_epoch, pack_epoch
 from trainkit.data.batching import balanced, length_grouped
 
 BATCHINGS = ("plain", "length_grouped", "token_balanced")
@@ -64,7 +64,7 @@ class StepPlan:
     rank: int = 0
     world: int = 1
     batching: str = "plain"
-    lengths: Sequence[int] = ()
+    lengths: Numbers = ()
     block_len: int = 0
     window: int = WINDOW
     blocks: Sequence[Sequence[int]] | None = None

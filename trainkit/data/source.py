@@ -12,20 +12,23 @@ import orjson
 
 from registry.atomic import atomic_file
 from registry.datasets import DatasetEntry
+from registry.encode import keeps_lead
 from registry.encoded.build import encoded_rows
 from registry.encoded.rows import EncodedRows
 from registry.encoded.spec import EncodeSpec, cache_root
 from registry.errors import RowFault, UsageError
 from registry.manifest import Ledger
-from registry.render import Renderer, SlotRenderer
+from registry.render import Renderer
 from registry.rows import BadRow, read_rows
 from registry.sources import expand_sources
 from registry.texts import TextRules, end_text_of
 from registry.tokenizer import Tokenizer, open_tokenizer
 from trainkit.config import RunConfig
+from trainkit.data.makes import Feedback, Pairs, Prompts, Turns
 from trainkit.data.mixing import dataset_order, mixed_order, split_order
+from trainkit.data.text_view import TextView
 from trainkit.data.tokenized import open_tokenized, save_tokenized, saved_files
-from trainkit.data.views import Feedback, Joined, Order, Pairs, Prompts, RowView, TextView, Turns, View
+from trainkit.data.views import Joined, Order, RowView, View
 from trainkit.rules import PURPOSES, encode_rules, render_rules
 
 log = logging.getLogger("tunekit")
@@ -45,7 +48,7 @@ class Rejected:
 @dataclass
 class Examples:
     """The encoded data of a run. ``evals`` are the sets to evaluate on by name ("" for the only one); ``chosen`` is how
-    many rows of each dataset the run looks at."""
+    many rows of each dataset the run looks at, ``streamed_cut`` what ``cut`` counts of rows that were streamed."""
 
     train: View
     evals: dict[str, View] = field(default_factory=dict)
@@ -55,6 +58,7 @@ class Examples:
     chosen: dict[str, int] = field(default_factory=dict)
     dropped_tokens: int = 0
     special_texts: int = 0
+    streamed_cut: tuple[int, int] = (0, 0)
 
     @property
     def eval(self) -> Joined:
@@ -68,7 +72,8 @@ class Examples:
     def cut(self) -> tuple[int, int]:
         """How many sequences the length budget cut, and how many of their tokens it left out."""
         cut = Joined([self.train, *self.evals.values()]).cut
-        return int((cut > 0).sum()), int(cut.sum())
+        streamed, streamed_tokens = self.streamed_cut
+        return int((cut > 0).sum()) + streamed, int(cut.sum()) + streamed_tokens
 
     @property
     def rejects(self) -> list[dict[str, Any]]:
@@ -138,15 +143,18 @@ def load_sets(
         for note in entries[name].notes:
             log.info("%s", note)
     saved = saved_files(Path(data.tokenized_path)) if data.tokenized_path else {}
-    specs = {name: spec_of(config, entries[name], folder, purpose, files=saved.get(name)) for name in names}
-    if data.tokenized_path and (found := open_tokenized(Path(data.tokenized_path), specs)) is not None:
+    specs = {}
+    for name in names:
+        entry = entries[name]
+        is_there = entry.address is None and entry.path.exists()  # then the rows are held against those saved
+        specs[name] = spec_of(config, entry, folder, purpose, files=None if is_there else saved.get(name))
+    limits = {name: None if entries[name].slices or entries[name].num_samples else data.max_samples for name in names}
+    if data.tokenized_path and (found := open_tokenized(Path(data.tokenized_path), specs, limits)) is not None:
         return found
     root = Path(data.cache_path) if data.cache_path else cache_root()
     sets = {}
     for name, spec in specs.items():
-        entry = entries[name]
-        limit = None if entry.slices or entry.num_samples else data.max_samples
-        sets[name] = encoded_rows(spec, root, limit=limit, workers=data.preprocessing_num_workers, told=name)
+        sets[name] = encoded_rows(spec, root, limit=limits[name], workers=data.preprocessing_num_workers, told=name)
     if data.tokenized_path:
         save_tokenized(Path(data.tokenized_path), sets)
     return sets
@@ -208,6 +216,11 @@ def view_examples(
     return found
 
 
+def reason_of(fault: RowFault) -> str:
+    """A fault as rejected rows are counted by it."""
+    return f'field "{fault.field}": {fault.reason}' if fault.field != "row" else fault.reason
+
+
 class _Views:
     """Makes the views of a run, and keeps account of the rows that go into them."""
 
@@ -225,8 +238,7 @@ class _Views:
         self.numbers = {name: number for number, name in enumerate(sets)}
         self.keys = [rows.folder.name for rows in self.sets]
         self.eos = tokenizer.eos_id if renderer.efficient_eos else None
-        # Llama 2's way puts the system text into the first question, where it cannot be told apart.
-        self.leads = not (isinstance(renderer, SlotRenderer) and renderer.template.system_in_user)
+        self.leads = keeps_lead(renderer)
         self.found = Examples(Joined([]))
 
     def read(self, name: str, rows: Any) -> None:
@@ -275,9 +287,7 @@ class _Views:
         return view
 
     def _reject(self, rows: EncodedRows, row: int, fault: RowFault) -> None:
-        self.found.ledger.rejected[
-            f'field "{fault.field}": {fault.reason}' if fault.field != "row" else fault.reason
-        ] += 1
+        self.found.ledger.rejected[reason_of(fault)] += 1
         name = next(name for name, number in self.numbers.items() if self.sets[number] is rows)
         self.found.rejected.append(Rejected(*rows.place(row), fault, dataset=name))
 
@@ -307,6 +317,32 @@ class _Views:
         return view
 
 
+def special_texts_told(count: int, config: RunConfig) -> str:
+    """What becomes of the special tokens that stand as text on the user's side."""
+    if config.strict or config.data.special_text == "keep":
+        what = f"is read as one ({'compat: strict' if config.strict else 'special_text: keep'})"
+    else:
+        what = "stays plain text (special_text: keep lets it be one)"
+    times = "time" if count == 1 else "times"
+    return f"what looks like a special token stands {count:,} {times} in texts of the user's side; it {what}"
+
+
+def warn_of_rows(found: Examples, config: RunConfig) -> None:
+    """Say which rows were cut, which hold special tokens as text, and why some were rejected."""
+    num_cut, cut_tokens = found.cut()
+    if num_cut:
+        log.warning(
+            "cutoff_len %d cuts %d sequences; %d of their tokens are left out",
+            config.data.cutoff_len,
+            num_cut,
+            cut_tokens,
+        )
+    if found.special_texts:
+        log.warning("%s", special_texts_told(found.special_texts, config))
+    for reason, count in found.ledger.rejected.most_common(5):
+        log.warning("%d rejected: %s", count, reason)
+
+
 def _report(found: Examples, config: RunConfig) -> None:
     data, ledger = config.data, found.ledger
     rest = (
@@ -318,18 +354,7 @@ def _report(found: Examples, config: RunConfig) -> None:
         "%d rows in, %d rejected, %d examples to train on%s%s",
         ledger.rows_in, ledger.num_rejected, len(found.train), f", {len(found.eval)} to evaluate on" if found.evals else "", rest,
     )  # fmt: skip
-    num_cut, cut_tokens = found.cut()
-    if num_cut:
-        log.warning(
-            "cutoff_len %d cuts %d sequences; %d of their tokens are left out", data.cutoff_len, num_cut, cut_tokens
-        )
-    if found.special_texts:
-        log.warning(
-            "%d texts of users hold what looks like a special token; it stays plain text (special_text: keep lets it be one)",
-            found.special_texts,
-        )
-    for reason, count in ledger.rejected.most_common(5):
-        log.warning("%d rejected: %s", count, reason)
+    warn_of_rows(found, config)
     if not len(found.train) and data.dataset:
         reasons = "; ".join(f"{count} × {reason}" for reason, count in ledger.rejected.most_common(3))
         raise UsageError(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from registry.batches import batched
 from registry.datasets import DatasetEntry
@@ -17,21 +21,24 @@ from registry.fast_tokenizers import AUTO
 from registry.manifest import Ledger
 from registry.records import Record
 from registry.remote import is_remote
+from registry.render import Renderer, special_texts
 from registry.sources import expand_sources
 from registry.texts import TextRules, encode_texts, end_text_of, text_of
 from registry.tokenizer import Tokenizer, open_tokenizer
 from trainkit.config import RunConfig
 from trainkit.data.blocks import is_packed
 from trainkit.data.collate import Batch, collate_packed
-from trainkit.data.source import Examples, Rejected, open_examples
-from trainkit.data.stream_steps import StepPosition, StreamSteps
+from trainkit.data.source import Examples, Rejected, open_examples, reason_of, warn_of_rows
+from trainkit.data.stream_steps import StepPosition, StreamSteps, faulty_rows
 from trainkit.data.streaming import RowStream, StreamRow
 from trainkit.data.views import Joined, View
 from trainkit.hub import model_folder
 from trainkit.rules import encode_rules, render_rules
 from trainkit.stages import STAGES
 
-RECORDS = Record.__args__  # type: ignore[attr-defined]  # the kinds of records, for isinstance
+log = logging.getLogger("tunekit")
+
+RECORDS = Record.__args__  # the kinds of records, for isinstance
 
 
 class Held(View):
@@ -105,6 +112,7 @@ class StreamData:
     examples: Examples
     plan: StreamPlan
     config: RunConfig
+    account: StreamAccount
     identity: str = ""
 
     def batch_of(self, micro: Sequence[Any]) -> Batch:
@@ -154,16 +162,22 @@ def stream_data(config: RunConfig, entries: Mapping[str, DatasetEntry]) -> Strea
         shuffle=not loop.disable_shuffling, num_held_out=int(data.val_size), strict=config.strict,
     )  # fmt: skip
     encoding = _Encoding(config, tokenizer, Encoder(tokenizer, renderer, encode_rules(config)), examples)
+    account = StreamAccount(examples, None if config.stage == "pt" else renderer)
     packed = is_packed(config)
     steps = StreamSteps(
         stream, encoding.encode, batch_size=loop.per_device_train_batch_size, accumulation=loop.gradient_accumulation_steps,
-        block_len=data.cutoff_len if packed else 0, on_fault=encoding.reject,
+        block_len=data.cutoff_len if packed else 0, on_rows=account.read, on_fault=account.reject,
     )  # fmt: skip
     if data.val_size:
-        held = [row.record for row in stream.held_out() if row.record is not None]
-        examples.evals = {"": Held([e for e in encoding.encode(held) if not isinstance(e, RowFault)])}
+        held = stream.held_out()
+        records = [row.record for row in held if row.record is not None]
+        made = encoding.encode(records)
+        account.read(len(held), records, [])  # what is cut of them, their view tells
+        for row in faulty_rows(held, made):
+            account.reject(row)
+        examples.evals = {"": Held([e for e in made if not isinstance(e, RowFault)])}
     plan = StreamPlan(steps, loop.max_steps, loop.per_device_train_batch_size, loop.gradient_accumulation_steps, packed)
-    return StreamData(tokenizer, folder, examples, plan, config, _identity(stream.entries))
+    return StreamData(tokenizer, folder, examples, plan, config, account, _identity(stream.entries))
 
 
 def _identity(entries: Sequence[DatasetEntry]) -> str:
@@ -177,7 +191,7 @@ def _identity(entries: Sequence[DatasetEntry]) -> str:
 
 @dataclass
 class _Encoding:
-    """Records to examples for the steps of a stream, with an account of what became of them."""
+    """Records to examples for the steps of a stream."""
 
     config: RunConfig
     tokenizer: Tokenizer
@@ -186,17 +200,7 @@ class _Encoding:
 
     def encode(self, records: Sequence[Any]) -> list[Any]:
         """The example of each record, or its fault; for pt blocks of all their text."""
-        ledger = self.examples.ledger
-        ledger.rows_in += len(records)
-        if self.config.stage == "pt":
-            ledger.rows_out += len(records)
-            return self._blocks(records)
-        made = self.encoder.chats(records)
-        faults = [one for one in made if isinstance(one, RowFault)]
-        ledger.rows_out += len(made) - len(faults)
-        for fault in faults:
-            ledger.rejected[f'field "{fault.field}": {fault.reason}'] += 1
-        return list(made)
+        return self._blocks(records) if self.config.stage == "pt" else list(self.encoder.chats(records))
 
     def _blocks(self, records: Sequence[Any]) -> list[Any]:
         data, tokenizer = self.config.data, self.tokenizer
@@ -212,13 +216,57 @@ class _Encoding:
                 blocks.append(one)
         return blocks
 
+
+@dataclass
+class StreamAccount:
+    """Where the rows of a stream's first epoch went; it goes on where a stopped run left it."""
+
+    examples: Examples
+    renderer: Renderer | None  # none: the rows' text is not spelled as turns
+    _places: set[tuple[str, int]] = field(default_factory=set)
+
+    def read(self, num_rows: int, records: Sequence[Any], made: Sequence[Any]) -> None:
+        """Take note of ``num_rows`` more rows, the records among them, and the examples and faults made of these."""
+        self.examples.ledger.rows_in += num_rows
+        self.examples.ledger.rows_out += num_rows
+        if self.renderer:
+            self.examples.special_texts += sum(special_texts(record, self.renderer) for record in records)
+
+        cut = [one.num_cut for one in made if isinstance(one, Example) and one.num_cut]
+        sequences, tokens = self.examples.streamed_cut
+        self.examples.streamed_cut = sequences + len(cut), tokens + sum(cut)
+
     def reject(self, row: StreamRow) -> None:
-        """Take note of a row that is not trained on."""
+        """Take note of one of these rows that is not trained on."""
         fault = row.fault or RowFault("row", "it is no record")
-        raw = row.raw
-        if isinstance(raw, RECORDS):
-            raw = asdict(raw)
-        else:  # it never was a record, so the encoder did not count it
-            self.examples.ledger.rows_in += 1
-            self.examples.ledger.rejected[fault.reason] += 1
-        self.examples.rejected.append(Rejected(row.file, row.number, fault, raw))
+        ledger = self.examples.ledger
+        ledger.rows_out -= 1
+        ledger.rejected[reason_of(fault)] += 1
+        if (row.file, row.number) not in self._places:
+            raw = asdict(row.raw) if isinstance(row.raw, RECORDS) else row.raw
+            self.examples.rejected.append(Rejected(row.file, row.number, fault, raw))
+
+    def state(self) -> dict[str, Any]:
+        """The counts, for the checkpoint."""
+        ledger = self.examples.ledger
+        counts = {"rows_in": ledger.rows_in, "rows_out": ledger.rows_out, "special_texts": self.examples.special_texts}
+        return {**counts, "cut": list(self.examples.streamed_cut), "rejected": dict(ledger.rejected)}
+
+    def go_on(self, state: Mapping[str, Any], rejects: Path) -> None:
+        """Go on from a ``state`` that was kept, and from the rejected rows that were written until then."""
+        ledger = self.examples.ledger
+        ledger.rows_in, ledger.rows_out = state["rows_in"], state["rows_out"]
+        ledger.rejected = Counter(state["rejected"])
+        self.examples.special_texts, self.examples.streamed_cut = state["special_texts"], tuple(state["cut"])
+        lines = [orjson.loads(line) for line in rejects.read_bytes().splitlines()] if rejects.is_file() else []
+        self.examples.rejected = [
+            Rejected(line["file"], line["row"], RowFault(line["field"], line["reason"]), line["raw"]) for line in lines
+        ]
+        self._places = {(line["file"], line["row"]) for line in lines}
+
+    def tell(self, config: RunConfig) -> None:
+        """Say what became of the rows that were read."""
+        ledger = self.examples.ledger
+        log.info("%d rows of the first epoch read, %d rejected", ledger.rows_in, ledger.num_rejected)
+        warn_of_rows(self.examples, config)
+        ledger.check()

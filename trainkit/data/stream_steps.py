@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from registry.encode import AnyExample
@@ -38,8 +38,9 @@ class StreamSteps:
     ``encode`` makes examples of records: one each, or the fault by which there is none; where text is cut into blocks it
     may give any number of examples. With ``block_len`` (tokens) examples are packed inside each window of ``window``
     rows, best fit first, the blocks shuffled by the stream's seed; a micro-batch is then a list of blocks, a block a
-    list of examples. A window never reaches into the next epoch; a step may. ``on_fault`` hears of each row of the first
-    epoch that is not trained on, once.
+    list of examples. A window never reaches into the next epoch; a step may. ``on_rows`` hears of the number of rows
+    of each window of the first epoch, their records, and what became of these, ``on_fault`` of each of the rows that is
+    not trained on, once.
 
     Steps are the same however one gets there: from the start, or from a ``position`` that was kept (``go_to``).
     """
@@ -53,11 +54,13 @@ class StreamSteps:
         accumulation: int = 1,
         block_len: int = 0,
         window: int = WINDOW,
+        on_rows: Callable[[int, Sequence[Any], Sequence[Any]], None] = lambda num_rows, records, made: None,
         on_fault: Callable[[StreamRow], None] = lambda row: None,
     ) -> None:
-        self.stream, self.encode, self.on_fault = stream, encode, on_fault
+        self.stream, self.encode, self.on_rows, self.on_fault = stream, encode, on_rows, on_fault
         self.batch_size, self.accumulation = batch_size, accumulation
         self.block_len, self.window = block_len, window
+        self._first_fault: StreamRow | None = None
         self.go_to(0, StepPosition())
 
     def go_to(self, number: int, position: StepPosition) -> None:
@@ -112,6 +115,7 @@ class StreamSteps:
                     raise UsageError(
                         "not one row of an epoch can be trained on",
                         where=", ".join(entry.name for entry in self.stream.entries),
+                        mend=self._told(),
                     )
                 epoch, num_units = last.epoch, 0
             units = self._units(rows, first, tell=not told and last.epoch == 0)
@@ -134,13 +138,15 @@ class StreamSteps:
         found = list(self.encode([row.record for row in good])) if good else []
         examples: list[Any] = [example for example in found if not isinstance(example, RowFault)]
         if tell:
-            for row in rows:
-                if row.record is None:
-                    self.on_fault(row)
-            for row, fault in zip(good, found, strict=False):
-                if isinstance(fault, RowFault):
-                    self.on_fault(StreamRow(row.dataset, row.file, row.number, None, fault, row.record))
+            self.on_rows(len(rows), [row.record for row in good], found)
+            for row in faulty_rows(rows, found):
+                self._first_fault = self._first_fault or row
+                self.on_fault(row)
         return self._blocks(examples, start) if self.block_len else examples
+
+    def _told(self) -> str | None:
+        row = self._first_fault
+        return None if row is None else f"The first of them: {row.file}, row {row.number}, {row.fault}"
 
     def _blocks(self, examples: Sequence[Any], start: Position) -> list[Unit]:
         blocks = pack_lengths([len(example.ids) for example in examples], self.block_len)
@@ -150,3 +156,14 @@ class StreamSteps:
 
         rng = np.random.default_rng((self.stream.seed, start.epoch, start.taken))
         return [[examples[n] for n in blocks[i]] for i in rng.permutation(len(blocks)).tolist()]
+
+
+def faulty_rows(rows: Sequence[StreamRow], encoded: Sequence[Any]) -> list[StreamRow]:
+    """The rows that are no record, and those whose record could not be encoded: ``encoded`` holds what became of each
+    record in turn (of text: blocks of them all)."""
+    found = [row for row in rows if row.record is None]
+    good = (row for row in rows if row.record is not None)
+    for row, made in zip(good, encoded, strict=False):
+        if isinstance(made, RowFault):
+            found.append(replace(row, record=None, fault=made, raw=row.record))
+    return found

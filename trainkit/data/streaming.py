@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from registry.datasets import DatasetEntry
 from registry.errors import RowFault, UsageError
-from registry.formats import READERS
+from registry.formats import READERS, STRICT_READERS
+from registry.formats.media import check_no_media
 from registry.records import Record
 from registry.rows import BadRow, Row, read_rows
 from registry.sources import expand_sources
@@ -137,11 +138,13 @@ class RowStream:
     def _located(self, dataset: int, row: Row | BadRow) -> StreamRow:
         if isinstance(row, BadRow):
             return StreamRow(dataset, row.file, row.number, None, RowFault("row", row.reason), row.raw)
-        layout = self.entries[dataset].layout
+        layout, readers = self.entries[dataset].layout, READERS
         if self.strict:
-            layout = replace(layout, weights=False)
+            layout, readers = replace(layout, weights=False), STRICT_READERS
         try:
-            return StreamRow(dataset, row.file, row.number, READERS[layout.formatting](row.data, layout))
+            record = readers[layout.formatting](row.data, layout)
+            check_no_media(row.data, record, layout)
+            return StreamRow(dataset, row.file, row.number, record)
         except RowFault as fault:
             return StreamRow(dataset, row.file, row.number, None, fault, row.data)
 

@@ -11,7 +11,9 @@ from registry.encoded.rows import EncodedRows
 from registry.encoded.shard import ROLES
 from registry.errors import RowFault
 from registry.examples import sides_of
-from trainkit.data.views import Feedback, Order, Pairs, RowView, TextView, Turns, View, parts_by_row
+from trainkit.data.makes import Feedback, Pairs, Turns, parts_by_row
+from trainkit.data.text_view import TextView
+from trainkit.data.views import Order, RowView, View
 
 if TYPE_CHECKING:
     import numpy as np
@@ -174,7 +176,11 @@ def _count_marked(marked: _Marked, number: int, counts: Ints, ends: Ends) -> Non
         counts[0] += np.bincount(ids % MARK, minlength=len(KINDS))
         counts[1] += np.bincount(trained % MARK, minlength=len(KINDS))
         if marked.eos:
-            ends.trained += 1  # it is added after every cut
+            # It is added after every cut, and counts as the answer before it does.
+            if len(labels) and labels[-1] != IGNORE:
+                ends.trained += 1
+            else:
+                ends.not_trained += 1
         elif not held[side_number]:
             ends.missing += 1
         elif (trained >= MARK).any():
@@ -249,6 +255,8 @@ def _count_turns(make: Turns, marked: _Marked, numbers: Ints, leads: Ints, count
     counts[:, END] += len(numbers)
     # The first token of a later prompt is labelled with the end of the answer before it.
     later = ~is_target & (lengths > 0) & (within != (last if make.rules.mask_history else 0))
+    if make.rules.mask_history and not make.rules.strict:  # answers before the last are not trained, nor are their ends
+        later[:] = False
     counts[1, END] += int(later.sum())
     if make.rules.train_on_prompt:
         counts[1] -= np.bincount(kinds[later], minlength=len(KINDS))

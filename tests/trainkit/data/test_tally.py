@@ -23,8 +23,10 @@ from registry.examples import sides_of
 from registry.texts import TextRules
 from registry.uncut import Uncut
 from trainkit.data import tally as module
+from trainkit.data.makes import Feedback, Pairs, Turns
 from trainkit.data.tally import tally
-from trainkit.data.views import Feedback, Joined, Order, Pairs, RowView, TextView, Turns
+from trainkit.data.text_view import TextView
+from trainkit.data.views import Joined, Order, RowView
 
 USER, ASSISTANT, OBSERVATION, FUNCTION = range(4)
 STOP, EOS = 900, 999

@@ -7,7 +7,8 @@ import pytest
 from registry.cuts import EncodeRules
 from registry.texts import TextRules
 from tests.trainkit.data.test_tally import Row, order_of, row, stored, viewed
-from trainkit.data.views import Feedback, TextView, Turns
+from trainkit.data.makes import Feedback, Turns
+from trainkit.data.text_view import TextView
 
 BOS = 1
 # Three texts of 3, 0 and 6 tokens, numbered through.
