@@ -162,7 +162,7 @@ def test_rows_that_are_damaged_are_an_error_since_the_cache_cannot_make_them_aga
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(UsageError, match="the encoded rows are damaged|it holds the first 2 rows alone"):
+    with pytest.raises(UsageError, match=r"the encoded rows are damaged|it holds the first 2 rows alone"):
         open_tokenized(saved, {"mine": spec()})
 
 
