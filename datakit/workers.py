@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -16,6 +14,7 @@ from typing import Any, TypeVar
 
 from registry.blocks import Block, Item, Piece, Place, gathered
 from registry.errors import StoppedError
+from registry.processes import follow_parent
 from registry.remote import is_remote
 from registry.sources import STDIN
 
@@ -99,16 +98,8 @@ def _killed() -> StoppedError:
 def _begin(make: Callable[..., Callable[[Any], Any]], *args: Any) -> None:
     """In a worker: what to look for, and no life of its own when the parent is gone."""
     global _look
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told as well, and ends us
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    follow_parent()
     _look = make(*args)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-    os._exit(1)
 
 
 def _look_there(place: Place) -> Any:

@@ -98,6 +98,10 @@ def _of_spelling(config: RunConfig, entries: Mapping[str, DatasetEntry], sets: M
             any(layout.formatting == "openai" for layout in layouts),
             "rows in the openai format keep their system prompt as it is",
         ),
+        (
+            template is not None and template.efficient_eos and config.data.mask_history,
+            "the end of an answer that mask_history leaves out is not trained either",
+        ),
         (weighted, "weight, loss and train of single messages are followed"),
         (config.stage == "kto", "the KL answer of a row is that of the row before it, also across batches of rows"),
     ]

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
 import os
 import shutil
-import signal
-import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,10 +18,10 @@ from filelock import FileLock, Timeout
 
 from registry.atomic import atomic_file, fsync_folder, temporary_name, write_json
 from registry.encoded.chunks import Chunk, chunks_of, has_places, is_small, places_of
+from registry.encoded.pool import Submit, open_pool, result_of
 from registry.encoded.rows import EncodedRows, read_journal
 from registry.encoded.spec import EncodeSpec, contents_of, key_of
-from registry.encoded.work import Encoding
-from registry.errors import StoppedError, UsageError, from_os_error
+from registry.errors import UsageError, from_os_error
 from registry.fast_tokenizers import AUTO, FAST, PLAIN
 from registry.remote import is_remote
 from registry.rows import NoRows
@@ -38,8 +34,6 @@ SPEC, JOURNAL, LOCK, ABOUT = "spec.json", "journal.jsonl", "lock", "about.json"
 MOST_WORKERS = 32
 WORTH_BYTES = 24 << 20  # of sources; for less, starting processes takes longer than it saves
 AHEAD = 2  # chunks of each worker that wait or are worked on
-
-_encoding: Encoding  # in a worker
 
 
 def encoded_rows(
@@ -171,7 +165,7 @@ def _encode(
             log.info("pip install 'tunekit[fast]' makes encoding many times faster, with the same ids")
     many = num_workers(workers, spec.files)
     with ExitStack() as stack:
-        submit = _pool(stack, spec, folder, many, backend)
+        submit = open_pool(stack, spec, folder, many, backend)
         journal = stack.enter_context((folder / JOURNAL).open("ab"))
         # alone, one has nobody to work ahead for
         for entry in _in_order(spec, submit, AHEAD * many if many > 1 else 0, done):
@@ -193,9 +187,6 @@ def _encode(
     fsync_folder(folder)
 
 
-Submit = Callable[[Chunk], "Future[dict[str, Any] | None]"]
-
-
 def _in_order(
     spec: EncodeSpec, submit: Submit, ahead: int, done: set[tuple[int, int]]
 ) -> Iterator[dict[str, Any] | None]:
@@ -212,13 +203,13 @@ def _in_order(
             out.append((chunk, submit(chunk)))
             while len(out) > ahead:
                 first, future = out.popleft()
-                entry = _result(future)
+                entry = result_of(future)
                 yield entry
                 ended = ended or (entry is None and first.file == file)
             if ended:
                 break
     while out:
-        yield _result(out.popleft()[1])
+        yield result_of(out.popleft()[1])
 
 
 def _chunks(spec: EncodeSpec, file: int) -> Iterator[Chunk]:
@@ -241,65 +232,6 @@ def num_workers(asked: int | None, files: Sequence[str]) -> int:
     most = min(cores, MOST_WORKERS, asked or cores)
     num_bytes = sum(Path(file).stat().st_size for file in files if Path(file).is_file())
     return most if num_bytes >= WORTH_BYTES else 1
-
-
-def _pool(stack: ExitStack, spec: EncodeSpec, folder: Path, workers: int, backend: str) -> Submit:
-    if workers == 1:
-        encoding = Encoding(spec, folder, backend)
-
-        def here(chunk: Chunk) -> Future[dict[str, Any] | None]:
-            future: Future[dict[str, Any] | None] = Future()
-            future.set_result(encoding.shard(chunk))
-            return future
-
-        return here
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(spec, folder, backend)
-    )
-    stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-
-    def there(chunk: Chunk) -> Future[dict[str, Any] | None]:
-        try:
-            return pool.submit(_shard, chunk)
-        except BrokenProcessPool as error:  # told in its turn: what was done before is kept
-            future: Future[dict[str, Any] | None] = Future()
-            future.set_exception(error)
-            return future
-
-    return there
-
-
-def _result(future: Future[dict[str, Any] | None]) -> dict[str, Any] | None:
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        raise _killed() from None
-
-
-def _killed() -> StoppedError:
-    return StoppedError(
-        "a process that encodes rows was killed, perhaps because memory ran out",
-        mend="Run the same command again to go on; with preprocessing_num_workers: 1 it takes less memory.",
-    )
-
-
-def _begin(spec: EncodeSpec, folder: Path, backend: str) -> None:
-    """In a worker: open what is needed once, and have no life of its own when the parent is gone."""
-    global _encoding
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told as well, and ends us
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _encoding = Encoding(spec, folder, backend)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-    os._exit(1)
-
-
-def _shard(chunk: Chunk) -> dict[str, Any] | None:
-    return _encoding.shard(chunk)
 
 
 def copy_rows(folder: Path, target: Path) -> None:

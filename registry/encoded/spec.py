@@ -25,6 +25,7 @@ FORMAT_VERSION = 1  # of the files; another one is not read
 ENCODER_VERSION = 1  # to be raised with every change of the code that changes ids
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 DIGESTS = "digests.json"
+DATED_TOOL_FORMATS = ("llama3",)  # whose prompt names the day under strict
 CACHE_VARIABLE = "TUNEKIT_CACHE"
 SETTLED_NS = 3_000_000_000  # older than this, the times of a file tell it from what it was; FAT counts by two seconds
 
@@ -86,7 +87,9 @@ class EncodeSpec:
             folder = Path(self.tokenizer_folder)
             places = (folder / name for name in ("chat_template.jinja", "tokenizer_config.json"))
             return any(b"strftime_now" in path.read_bytes() for path in places if path.is_file())
-        return self.strict and self.layout.columns.tools is not None and not self.rules.tool_prompt_date
+        named = self.rules.tool_format or load_template(self.template, strict=self.strict).tool_format
+        dated = named in DATED_TOOL_FORMATS and not self.rules.tool_prompt_date
+        return self.strict and dated and self.layout.columns.tools is not None
 
 
 def key_of(identity: Mapping[str, Any]) -> str:

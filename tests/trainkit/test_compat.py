@@ -108,3 +108,9 @@ def test_dpo_on_a_continued_adapter_names_its_reference():
 @pytest.mark.parametrize("keys", [{"stage": "pt"}, {"packing": True}, {"template": "granite4"}])
 def test_strict_has_no_differences(keys):
     assert named(entry(TOOLS), **keys, compat="strict") == ""
+
+
+def test_mask_history_is_named_where_replies_end_with_the_example():
+    assert "mask_history leaves out" in named(template="glm4", mask_history=True)
+    assert "mask_history" not in named(template="glm4")
+    assert "mask_history" not in named(template="qwen", mask_history=True)
