@@ -13,21 +13,11 @@ from registry.render import RenderRules
 from registry.tokenizer import open_tokenizer
 from tests.conftest import QWEN2, SHARED, needs_shared, run_python
 from trainkit.config import load_config
-from trainkit.encode import columns_of, load
+from trainkit.encode import columns_of, load, rows_to_write
 
 pytestmark = needs_shared
 
-GOLDENS = """
-    dpo-en-cut32 dpo-en-cut64 dpo-en-cut256 dpo-en-cut1024
-    pt-c4-cut32 pt-c4-cut64 pt-c4-cut256 pt-c4-cut1024 pt-nopack
-    sft-en-cut32 sft-en-cut64 sft-en-cut256 sft-en-cut1024
-    sft-mt-cut32 sft-mt-cut64 sft-mt-cut256 sft-mt-cut1024
-    sft-chatml-mt_alpaca sft-chatml-mt_sharegpt sft-default-mt_alpaca sft-default-mt_sharegpt
-    sft-empty-mt_alpaca sft-empty-mt_sharegpt sft-llama2-mt_alpaca sft-llama2-mt_sharegpt
-    sft-llama3-mt_alpaca sft-llama3-mt_sharegpt sft-mistral-mt_alpaca sft-mistral-mt_sharegpt
-    sft-qwen-mt_alpaca sft-qwen-mt_sharegpt sft-qwen3_nothink-mt_alpaca sft-qwen3_nothink-mt_sharegpt
-    sft-defsys sft-maskhist sft-noeff sft-onprompt
-""".split()  # noqa: SIM905  # a list a line would hide what is missing
+GOLDENS = sorted(path.stem for path in (SHARED / "goldens").glob("*.jsonl"))
 
 
 def golden(name):
@@ -38,8 +28,15 @@ def golden(name):
 
 
 def config_of(args):
+    """A golden's run; the goldens' README: llama3's tool prompt names 20 Nov 2026."""
     places = {"model_name_or_path": str(QWEN2), "dataset_dir": str(SHARED / "data")}
-    return load_config({**args, **places, "do_train": True, "finetuning_type": "lora", "compat": "strict"})
+    rest = {"do_train": True, "finetuning_type": "lora", "compat": "strict", "tool_prompt_date": "20 Nov 2026"}
+    return load_config({**args, **places, **rest}, training=False)
+
+
+def test_there_are_goldens_of_every_kind():
+    assert len(GOLDENS) >= 78
+    assert {name.partition("-")[0] for name in GOLDENS} >= {"sft", "pt", "dpo", "kto"}
 
 
 def sha_of(columns):
@@ -50,8 +47,8 @@ def sha_of(columns):
 def test_strict_gives_llamafactorys_ids(name):
     head, theirs = golden(name)
     config = config_of(head["args"])
-    examples, _ = load(config)
-    ours = [columns_of(example, config.stage) for example in examples.train]
+    examples, tokenizer = load(config)
+    ours = list(rows_to_write(config, examples.train, tokenizer))
     assert len(ours) == head["rows"] == len(theirs)
     for number, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
         arrays = {key: other[key] for key in other if key != "sha"}
