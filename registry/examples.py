@@ -122,7 +122,8 @@ def join_turns(
     made = np.concatenate(pieces) if pieces else ids[:0]
     labels = np.full(len(made), IGNORE, np.int32)
     counted = np.ones(len(made), np.float32) if weights is not None else None
-    at, before = opening, 0.0  # what the answer before counts; 0 where it is not trained
+    # What the answer before counts, 0 where it is not trained; of a conversation without room for any the end is left.
+    at, before = opening, 0.0 if kept else 1.0
     for cut, _ in kept:
         end = at + cut.num_source
         if rules.train_on_prompt:

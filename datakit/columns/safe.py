@@ -15,6 +15,8 @@ def why_unsafe(schema: pa.Schema) -> str | None:
     and objects, and lists and objects of the others. All else has a policy of its own (docs/formats.md), or a spelling
     in polars that is not ours: 32-bit fractions, decimals, times, bytes, maps, dictionaries.
     """
+    if any(map(_holds_nul, schema)):
+        return "a column's name holds a NUL"  # polars panics on it
     if len(set(schema.names)) < len(schema.names):
         return "two columns have one name"
     for field in schema:
@@ -50,3 +52,9 @@ def _is_safe(kind: pa.DataType, *, at_top: bool) -> bool:
         inner = (_is_safe(kind.field(i).type, at_top=False) for i in range(kind.num_fields))
         return bool(names) and len(set(names)) == len(names) and all(inner)
     return bool(is_text(kind) or types.is_integer(kind) or types.is_boolean(kind) or types.is_null(kind))
+
+
+def _holds_nul(field: pa.Field) -> bool:
+    """Whether a name in it, at any depth, holds a NUL."""
+    kind = field.type
+    return "\0" in field.name or any(_holds_nul(kind.field(i)) for i in range(kind.num_fields))

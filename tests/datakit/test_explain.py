@@ -312,7 +312,7 @@ def test_a_row_that_cannot_be_read_is_told_with_its_reason(datakit, tmp_path):
         (["gone.jsonl", "--row", "1"], "no such file or folder"),
         (["-", "--row", "1"], "of stdin nothing is left"),
         (["two", "--row", "1"], "this is 2 files, and a row is one of one file"),
-        (["in.jsonl", "--row", "1", "--template", "chatlm"], 'Did you mean "chatml"'),
+        (["in.jsonl", "--row", "1", "--template", "chatmll"], 'Did you mean "chatml"'),
     ],
 )
 def test_what_is_no_row_of_a_file_is_refused(datakit, tmp_path, arguments, told):
