@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, TypeVar
 
-from registry.cuts import IGNORE, TURNS_END, Cut, EncodeRules, plan_cuts, split_budget
+from registry.cuts import IGNORE, SPLIT, TURNS_END, Cut, EncodeRules, plan_cuts, split_budget
 from registry.errors import RowFault
 from registry.examples import (
     AnyExample,
@@ -163,9 +163,13 @@ def join_feedback(
     opened = num_prompt + num_thought
     answered = join_answer(ids[:opened], ids[opened:], rules, eos=eos)
     prompt = np.concatenate([ids[:num_prompt], other[other_prompt : other_prompt + other_thought]])
-    crossed = join_answer(prompt, other[other_prompt + other_thought :], rules, eos=eos)
-    fault = next((side for side in (answered, crossed) if isinstance(side, RowFault)), None)
-    return fault or FeedbackExample(answered, crossed, desirable)  # type: ignore[arg-type]
+    # Another row's answer is no reason to leave this one out: it is cut as it must be.
+    lenient = replace(rules, truncation=SPLIT, strict=True)
+    crossed = join_answer(prompt, other[other_prompt + other_thought :], lenient, eos=eos)
+    if isinstance(answered, RowFault):
+        return answered
+    assert isinstance(crossed, Example)
+    return FeedbackExample(answered, crossed, desirable)
 
 
 @dataclass(slots=True)

@@ -68,18 +68,13 @@ def knapsack(lengths: Numbers, capacity: int) -> list[list[int]]:
     return blocks
 
 
-def knapsack_windows(
-    lengths: Numbers, capacity: int, *, rows: Numbers | None = None, window: int = 1000
-) -> list[list[int]]:
-    """``knapsack`` inside each stretch of ``window`` rows, as LLaMA-Factory packs (its preprocessing_batch_size).
-
-    ``rows`` are the examples' row numbers, ascending: rows that became no example count there. Without it example and
-    row are one.
-    """
+def knapsack_windows(lengths: Numbers, capacity: int, windows: Numbers) -> list[list[int]]:
+    """``knapsack`` inside each window, as LLaMA-Factory packs within its map batches; ``windows`` are their numbers, one
+    for each example."""
     sizes = as_list(lengths)
     members: dict[int, list[int]] = {}
-    for number, row in enumerate(range(len(sizes)) if rows is None else as_list(rows)):
-        members.setdefault(row // window, []).append(number)
+    for number, window in enumerate(as_list(windows)):
+        members.setdefault(window, []).append(number)
     return [[m[n] for n in block] for m in members.values() for block in knapsack([sizes[n] for n in m], capacity)]
 
 

@@ -209,7 +209,10 @@ def _probed(tokenizer: Tokenizer) -> Template:
             "no template is named and the tokenizer has none: as LLaMA-Factory does, texts are joined bare (empty)"
         )
         return load_template("empty", strict=True)
-    own = OwnTemplate(tokenizer.chat_template, bos_token=tokenizer.bos_token, eos_token=tokenizer.eos_token)
+    own = OwnTemplate(
+        tokenizer.chat_template, bos_token=tokenizer.bos_token, eos_token=tokenizer.eos_token,
+        rules=RenderRules(enable_thinking=None),
+    )  # fmt: skip
     prefix = tokenizer.decode(tokenizer.backend.encode("").ids)
     try:
         return probed_template(lambda messages, opened: own.render(messages, add_generation_prompt=opened), prefix)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -53,7 +52,9 @@ def remove(root: Path, entries: Iterable[Entry]) -> tuple[int, list[str]]:
         folder = root / entry.key
         try:
             with FileLock(folder / LOCK, timeout=0):
-                shutil.rmtree(folder)
+                for path in folder.iterdir():
+                    if path.name != LOCK:  # somebody may wait for it just now
+                        path.unlink(missing_ok=True)
         except Timeout:
             busy.append(entry.key)
             continue

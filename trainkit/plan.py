@@ -33,7 +33,6 @@ def plan_run(config: RunConfig) -> dict[str, Any]:
     Raises ``Faults`` with all that is wrong with the places a config names, and the errors of ``open_examples``.
     """
     started = time.monotonic()
-    config = replace(config, data=replace(config.data, tokenized_path=only_read(config.data.tokenized_path)))
     entries = check_places(config, weights=False)
     template = None if config.data.template is None else load_template(config.data.template, strict=config.strict)
     found: dict[str, Any] = {
@@ -52,7 +51,8 @@ def plan_run(config: RunConfig) -> dict[str, Any]:
         found |= {"rows": None, "steps": {"batch_size": config.loop.per_device_train_batch_size, **total}}
     elif config.data.dataset or config.data.eval_dataset:
         folder = model_folder(config.model)
-        examples, tokenizer = open_examples(config, entries, folder)
+        reading = replace(config, data=replace(config.data, tokenized_path=only_read(config.data.tokenized_path)))
+        examples, tokenizer = open_examples(reading, entries, folder)
         found["model"]["limit"] = model_limit(folder)
         found |= data_facts(config, examples, tokenizer, template)
         found["compat_notes"] = deviations(config, entries, tokenizer, examples.sets)

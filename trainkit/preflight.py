@@ -33,11 +33,19 @@ def check_places(config: RunConfig, *, weights: bool = True) -> dict[str, Datase
     for adapter in config.model.adapter_name_or_path or ():
         _collect(faults, partial(check_adapter, adapter))
     if config.data.template is not None:
-        _collect(faults, lambda: load_template(config.data.template or ""))
+        _collect(faults, lambda: _check_template(config.data))
     entries = _check_datasets(config.stage, config.data, faults)
     if faults:
         raise Faults(config.source, faults)
     return entries
+
+
+def _check_template(data: DataConfig) -> None:
+    if load_template(data.template or "").efficient_eos and data.train_on_prompt:
+        raise UsageError(
+            f'"train_on_prompt" does not go with template {data.template}: its replies carry no end marker of their own',
+            mend="Remove train_on_prompt, or choose another template (as LLaMA-Factory).",
+        )
 
 
 def _collect(faults: list[str], check: Callable[[], object]) -> None:

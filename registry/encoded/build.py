@@ -9,7 +9,7 @@ import shutil
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from registry.encoded.chunks import Chunk, chunks_of, has_places, is_small, plac
 from registry.encoded.pool import Submit, open_pool, result_of
 from registry.encoded.rows import EncodedRows, read_journal
 from registry.encoded.spec import EncodeSpec, contents_of, key_of
+from registry.encoded.work import Opened
 from registry.errors import UsageError, from_os_error
 from registry.fast_tokenizers import AUTO, FAST, PLAIN
 from registry.remote import is_remote
@@ -37,12 +38,19 @@ AHEAD = 2  # chunks of each worker that wait or are worked on
 
 
 def encoded_rows(
-    spec: EncodeSpec, root: Path, *, limit: int | None = None, workers: int | None = None, told: str = ""
+    spec: EncodeSpec,
+    root: Path,
+    *,
+    limit: int | None = None,
+    workers: int | None = None,
+    told: str = "",
+    opened: Opened | None = None,
 ) -> EncodedRows:
     """The encoded rows of a dataset: from the cache under ``root``, encoded now where it lacks them.
 
     At least the first ``limit`` rows are there (None: all). ``workers`` processes encode (None: one a core where that
-    is worth it); ``told`` names the dataset in messages. Whoever else wants the same rows waits and shares them.
+    is worth it); ``told`` names the dataset in messages; ``opened`` are this template's tokenizer and renderer, where the
+    caller has them. Whoever else wants the same rows waits and shares them.
     Raises ``UsageError`` for sources that cannot be read, ``StoppedError`` where a worker is killed or the disk is
     full: what is done stays, and the next call goes on from there.
     """
@@ -69,7 +77,7 @@ def encoded_rows(
         try:
             _begin_folder(folder, identity, {"dataset": told, "files": list(spec.files)})
             try:
-                _encode(spec, folder, limit, workers, told, states)
+                _encode(spec, folder, limit, workers, told, states, opened=opened)
             except _Doubted:
                 log.warning("what it gave before is not kept: the rows are encoded again, by tokenizers alone")
                 _clear(folder)
@@ -103,7 +111,9 @@ def _opened(folder: Path, spec: EncodeSpec, limit: int | None) -> EncodedRows | 
     return EncodedRows(folder, spec.files)
 
 
-def _locked(folder: Path, told: str) -> FileLock:
+@contextmanager
+def _locked(folder: Path, told: str) -> Iterator[None]:
+    """Nobody else writes to ``folder`` within the block; who comes second waits, and is told so."""
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
@@ -112,7 +122,10 @@ def _locked(folder: Path, told: str) -> FileLock:
         lock.acquire()
     except OSError as error:
         raise from_os_error(error, f"locking {folder}") from error
-    return lock
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _begin_folder(folder: Path, identity: dict[str, Any], about: dict[str, Any]) -> None:
@@ -148,6 +161,7 @@ def _encode(
     told: str,
     states: Mapping[str, Identity | None],
     backend: str = AUTO,
+    opened: Opened | None = None,
 ) -> None:
     """Encode what the journal lacks. Each shard is in the journal as soon as it and all before it are complete.
 
@@ -165,7 +179,7 @@ def _encode(
             log.info("pip install 'tunekit[fast]' makes encoding many times faster, with the same ids")
     many = num_workers(workers, spec.files)
     with ExitStack() as stack:
-        submit = open_pool(stack, spec, folder, many, backend)
+        submit = open_pool(stack, spec, folder, many, backend, opened)
         journal = stack.enter_context((folder / JOURNAL).open("ab"))
         # alone, one has nobody to work ahead for
         for entry in _in_order(spec, submit, AHEAD * many if many > 1 else 0, done):
@@ -238,21 +252,21 @@ def copy_rows(folder: Path, target: Path) -> None:
     """Copy the encoded rows of ``folder`` to ``target``, the shards by links where the disk allows it: they are never
     written again, as the journal is."""
     target.mkdir(parents=True, exist_ok=True)
+    journal = (folder / JOURNAL).read_bytes()  # as it is now: another run may write on, to it and of further shards
     for path in sorted(folder.iterdir()):
         to = target / path.name
         if path.suffix not in (".arrow", ".jsonl") and path.name != SPEC:
             continue
-        if to.exists() and to.samefile(path):
+        if path.name == JOURNAL or (to.exists() and to.samefile(path)):
             continue
         temporary = temporary_name(to)
         try:
-            if path.name == JOURNAL:
-                shutil.copyfile(path, temporary)
-            else:
-                _linked(path, temporary)
+            _linked(path, temporary)
             os.replace(temporary, to)
         finally:
             temporary.unlink(missing_ok=True)
+    with atomic_file(target / JOURNAL) as handle:
+        handle.write(journal)
 
 
 def _linked(path: Path, to: Path) -> None:

@@ -153,6 +153,15 @@ class Plain:
         sides = [len(before) + 1 + len(after), len(opening) + 1 + len(ending)]
         return numbers, gather(slots, used.ravel(), np.tile(sides, many), np.full(many, 2), {}, tokenizer), system
 
+    def special_texts(self, row: Mapping[str, Any]) -> int:
+        """How many special tokens stand as text in a plain row's question: none, unless they are let be ones."""
+        rules, specials = self.renderer.rules, self.renderer.specials
+        if specials is None or not (rules.strict or rules.keep_special_text):
+            return 0
+        columns = self.layout.columns
+        texts = (row.get(name) or "" for name in (columns.prompt, columns.query) if name)
+        return sum(1 for text in texts for _ in specials.finditer(text))
+
     def confirm(self, row: Mapping[str, Any], record: Any) -> bool:
         """Whether the long way gives a row's turn as the short one does; where not, the short one is off from here on."""
         _, systems, questions, answers = self.texts([row])

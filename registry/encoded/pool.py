@@ -12,7 +12,7 @@ from typing import Any
 
 from registry.encoded.chunks import Chunk
 from registry.encoded.spec import EncodeSpec
-from registry.encoded.work import Encoding
+from registry.encoded.work import Encoding, Opened
 from registry.errors import StoppedError
 from registry.processes import follow_parent
 
@@ -21,10 +21,13 @@ Submit = Callable[[Chunk], "Future[dict[str, Any] | None]"]
 _encoding: Encoding  # in a worker
 
 
-def open_pool(stack: ExitStack, spec: EncodeSpec, folder: Path, workers: int, backend: str) -> Submit:
-    """What encodes a chunk: this process where ``workers`` is 1, else one of so many, which end with ``stack``."""
+def open_pool(
+    stack: ExitStack, spec: EncodeSpec, folder: Path, workers: int, backend: str, opened: Opened | None
+) -> Submit:
+    """What encodes a chunk: this process where ``workers`` is 1, with what it has ``opened``, else one of so many, which
+    end with ``stack``."""
     if workers == 1:
-        encoding = Encoding(spec, folder, backend)
+        encoding = Encoding(spec, folder, backend, opened)
 
         def here(chunk: Chunk) -> Future[dict[str, Any] | None]:
             future: Future[dict[str, Any] | None] = Future()

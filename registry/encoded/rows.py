@@ -104,6 +104,13 @@ class EncodedRows:
         shard, at, number = self._at(row)
         return self.files[self.entries[number]["file"]], int(shard.rows[at])
 
+    def special_texts(self, rows: np.ndarray[Any, Any]) -> int:
+        """How many special tokens stand as text in the user's side of ``rows`` (by number)."""
+        import numpy as np
+
+        found = [np.zeros(s.num_rows, np.int32) if s.specials is None else s.specials for s in self.shards]
+        return int(np.concatenate(found)[rows].sum()) if found else 0
+
     def count_by_file(self, rows: np.ndarray[Any, Any]) -> dict[str, int]:
         """How many of ``rows`` (by number) lie in each file."""
         import numpy as np

@@ -26,7 +26,7 @@ class Extras:
 
     ``rows`` are their numbers in the file, ``leads`` the tokens that open a conversation before its first message,
     ``weights`` what each answer counts, ``roles`` numbers in ``ROLES`` of all messages (None: user and assistant in
-    turn), ``desirable`` a judgement.
+    turn), ``desirable`` a judgement, ``specials`` how many special tokens stand as text in a row.
     """
 
     rows: list[int] = field(default_factory=list)
@@ -34,6 +34,7 @@ class Extras:
     weights: list[list[float] | None] = field(default_factory=list)
     roles: list[list[int] | None] = field(default_factory=list)
     desirable: list[bool | None] = field(default_factory=list)
+    specials: list[int] = field(default_factory=list)
 
 
 def write_shard(path: Path, uncut: Uncut, extras: Extras) -> dict[str, int]:
@@ -56,6 +57,8 @@ def write_shard(path: Path, uncut: Uncut, extras: Extras) -> dict[str, int]:
         columns["weights"] = pa.array(extras.weights, pa.list_(pa.float32()))
     if any(extras.roles):
         columns["roles"] = pa.array(extras.roles, pa.list_(pa.int8()))
+    if any(extras.specials):
+        columns["specials"] = pa.array(extras.specials, pa.int32())
     if any(one is not None for one in extras.desirable):
         columns["desirable"] = pa.array(extras.desirable, pa.bool_())
     if uncut.faults:
@@ -98,6 +101,7 @@ class Shard:
         self.rows = _numbers(named["row"]) if batch is not None else empty[:0]
         self.leads = _numbers(named["lead"]) if "lead" in named else None
         self.desirable = named.get("desirable")
+        self.specials = _numbers(named["specials"]) if "specials" in named else None
         self.faults = {} if "fault" not in named else _faults(named["fault"].to_pylist())
         self._weights, self._roles = named.get("weights"), named.get("roles")
 

@@ -83,6 +83,8 @@ class EncodeSpec:
 
     def _tells_the_day(self) -> bool:
         """Whether the ids are of the day on which they are made: a prompt that names it."""
+        if self.strict and self.rules.tool_format in DATED_TOOL_FORMATS and not self.rules.tool_prompt_date:
+            return self.layout.columns.tools is not None
         if self.template is None:
             folder = Path(self.tokenizer_folder)
             places = (folder / name for name in ("chat_template.jinja", "tokenizer_config.json"))

@@ -22,23 +22,26 @@ from registry.fast_tokenizers import AUTO
 from registry.formats import READERS, STRICT_READERS
 from registry.formats.media import check_no_media, media_columns
 from registry.records import ChatRecord, FeedbackRecord, PreferenceRecord, Record
-from registry.render import Turn, answers_of, judged_of, special_texts, turns_of
+from registry.render import Renderer, Turn, answers_of, judged_of, special_texts, turns_of
 from registry.rows import BadRow, Row
 from registry.texts import text_of
 from registry.tokenizer import Tokenizer, open_tokenizer
 from registry.uncut import Uncut, encode_plain, encode_rows
 
+Opened = tuple[Tokenizer, Renderer]
 WALKS: dict[str, Any] = {"turns": turns_of, "answer": judged_of, "pair": answers_of}
 MOST_LEADS = 10_000  # distinct system texts whose length is kept
 
 
 @dataclass
 class Encoding:
-    """Encodes the rows of one dataset, chunk by chunk. ``backend`` is one of ``fast_tokenizers.BACKENDS``."""
+    """Encodes the rows of one dataset, chunk by chunk. ``backend`` is one of ``fast_tokenizers.BACKENDS``; ``opened`` a
+    tokenizer and a renderer that were opened so already, for this template and these rules."""
 
     spec: EncodeSpec
     folder: Path
     backend: str = AUTO
+    opened: Opened | None = None
     _reading: dict[int, tuple[int, Iterator[list[Piece]]]] = field(default_factory=dict)
     _leads: dict[tuple[str, str], int] = field(default_factory=dict)
 
@@ -46,8 +49,7 @@ class Encoding:
         spec = self.spec
         # pt spells no turns: a base model without a chat template is fine there
         template = spec.template or ("empty" if spec.kind == "text" else None)
-        self.tokenizer: Tokenizer
-        self.tokenizer, self.renderer = open_tokenizer(
+        self.tokenizer, self.renderer = self.opened or open_tokenizer(
             spec.tokenizer_folder, template, rules=spec.rules, backend=self.backend
         )
         self._read = (STRICT_READERS if spec.strict else READERS)[spec.layout.formatting]
@@ -110,6 +112,7 @@ class Encoding:
         extras = found.extras
         extras.leads, extras.weights = [0] * len(rows), [None] * len(rows)
         extras.roles, extras.desirable = [None] * len(rows), [None] * len(rows)
+        extras.specials = [0] * len(rows)
         short = self._short(rows, found)
         if short is None:
             return self._long(rows, range(len(rows)), found)
@@ -130,9 +133,10 @@ class Encoding:
         assert isinstance(first, Row)
         if not plain.confirm(first.data, self._record(first)):
             return None
-        lead = self._lead(system, "")
+        lead, told = self._lead(system, ""), plain.renderer.special_texts((), system)
         for number in numbers:
             found.extras.leads[number] = lead
+            found.extras.specials[number] = told + plain.special_texts(rows[number].data)  # type: ignore[union-attr]
         return numbers, uncut
 
     def _long(self, rows: Sequence[Row | BadRow], numbers: Sequence[int], found: Encoded) -> Uncut:
@@ -152,8 +156,8 @@ class Encoding:
             if self.spec.kind == "turns":
                 extras.weights[number] = weights_of(turns)
             extras.roles[number] = _roles(record)
-            extras.desirable[number] = record.desirable if isinstance(record, FeedbackRecord) else None
-            found.specials += special_texts(record, renderer)
+            extras.desirable[number] = self._judged(record)
+            extras.specials[number] = special_texts(record, renderer)
         return encode_rows(walked, self.spec.kind, self.tokenizer)
 
     def _texts(self, rows: Sequence[Row | BadRow]) -> Uncut:
@@ -175,6 +179,12 @@ class Encoding:
             return fault
         return record
 
+    def _judged(self, record: Record) -> bool | None:
+        """The judgement of a row of feedback; LLaMA-Factory takes an empty answer for an undesirable one."""
+        if not isinstance(record, FeedbackRecord):
+            return None
+        return record.desirable and not (self.spec.strict and not record.messages[-1].content)
+
     def _lead(self, system: str, tools: str) -> int:
         """How many tokens open a conversation before its first message: prefix, system text and tools."""
         key = system, tools
@@ -187,12 +197,16 @@ class Encoding:
 
 @dataclass
 class Encoded:
-    """A chunk's rows, encoded. ``specials`` counts special-token text that was kept text."""
+    """A chunk's rows, encoded."""
 
     extras: Extras = field(default_factory=Extras)
     rejects: list[dict[str, Any]] = field(default_factory=list)
     uncut: Uncut = field(init=False)
-    specials: int = 0
+
+    @property
+    def specials(self) -> int:
+        """How many special tokens stand as text in the user's side of all rows."""
+        return sum(self.extras.specials)
 
 
 def _roles(record: Record) -> list[int] | None:

@@ -86,7 +86,7 @@ def test_strict_packs_as_llamafactory_to_the_id(name):
     args = {key: value for key, value in head["args"].items() if "pack" not in key}
     neat, block_len = "neat" in name, args.pop("cutoff_len")
     examples, tokenizer = load(config_of({**args, "cutoff_len": block_len - 1}))
-    blocks = knapsack_windows([len(e.ids) for e in examples.train], block_len - 1)
+    blocks = knapsack_windows([len(e.ids) for e in examples.train], block_len - 1, [0] * len(examples.train))
     assert len(blocks) == head["rows"]
     for numbers, other in zip(blocks, theirs, strict=True):
         block = join_block([examples.train[n] for n in numbers], block_len, tokenizer.pad_id, strict=True)

@@ -134,5 +134,5 @@ def test_llamafactorys_packing_refuses_what_fits_no_block():
 
 
 def test_windows_are_counted_in_rows_whether_or_not_they_became_examples():
-    assert knapsack_windows([5, 5, 5, 5], 10, window=3) == [[2, 1], [0], [3]]
-    assert knapsack_windows([5, 5, 5, 5], 10, rows=[0, 2, 3, 5], window=3) == [[1, 0], [3, 2]]
+    assert knapsack_windows([5, 5, 5, 5], 10, [0, 0, 0, 1]) == [[2, 1], [0], [3]]
+    assert knapsack_windows([5, 5, 5, 5], 10, [0, 0, 1, 1]) == [[1, 0], [3, 2]]

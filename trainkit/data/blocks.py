@@ -17,9 +17,10 @@ def fixed_blocks(config: RunConfig, view: View) -> list[list[int]] | None:
     epoch is packed afresh."""
     if not (is_packed(config) and config.strict):
         return None
-    rows = view.kept if isinstance(view, RowView) else None
-    window = config.data.preprocessing_batch_size
-    return knapsack_windows(view.lengths, config.data.cutoff_len - 1, rows=rows, window=window)
+    assert isinstance(view, RowView)
+    windows = view.order.windows
+    assert windows is not None, "strict runs know their windows"
+    return knapsack_windows(view.lengths, config.data.cutoff_len - 1, windows[view.kept])
 
 
 def blocks_in_order(config: RunConfig, view: View) -> list[list[int]]:

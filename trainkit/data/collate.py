@@ -39,6 +39,11 @@ class Batch:
     position_ids: torch.Tensor | None = None
     weights: torch.Tensor | None = None
     desirable: torch.Tensor | None = None
+    joined: bool = False  # packed examples see each other, as in LLaMA-Factory's plain packing
+
+    def __post_init__(self) -> None:
+        if self.position_ids is not None and not self.joined and self.position_ids.device.type == "cpu":
+            check_apart(self.position_ids, self.attention_mask)  # once, where the batch is made
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on ``device``."""
@@ -84,13 +89,14 @@ def collate_packed(
         own = [b.weights if b.weights is not None else [1.0] * block_len for b in joined]
         weights = _rows(own, block_len, 0.0, np.float32)
     mask = None
-    if strict and not neat:
+    joined_up = strict and not neat
+    if joined_up:
         mask = torch.ones_like(ids)
-    else:
-        check_apart(positions, mask)
     num_tokens = sum(len(example.ids) for block in blocks for example in block)
     weight = _weight(labels, weights, strict=strict)
-    return Batch(ids, mask, labels, weight, num_tokens, tuple(chain.from_iterable(indices)), positions, weights)
+    return Batch(
+        ids, mask, labels, weight, num_tokens, tuple(chain.from_iterable(indices)), positions, weights, joined=joined_up
+    )
 
 
 def check_apart(position_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> None:

@@ -38,7 +38,7 @@ def parts_by_row(
 class OneRow:
     """An example is made of one row."""
 
-    def rows(self, number: int, size: int) -> tuple[int, ...]:
+    def rows(self, order: Order, number: int) -> tuple[int, ...]:
         """The row itself."""
         return (number,)
 
@@ -144,23 +144,17 @@ class Prompts(OneRow):
 class Feedback:
     """kto: a judged answer, and the prompt with the answer of the row before it in the order.
 
-    Within ``window`` rows the first has the last one's answer; LLaMA-Factory's windows are its map batches of 1,000,
-    None takes the whole order as one.
+    The first of a window has its last one's answer; LLaMA-Factory's windows are its map batches, by default all rows
+    are one.
     """
 
     rules: EncodeRules
     eos: int | None
-    window: int | None = None
 
-    def rows(self, number: int, size: int) -> tuple[int, ...]:
-        """The row itself, and the one before it."""
-        return number, self.before(number, size)
-
-    def before(self, number: int, size: int) -> int:
-        """The row whose answer goes with the prompt of the ``number``-th of ``size``."""
-        window = self.window or size
-        first = number // window * window
-        return number - 1 if number > first else min(first + window, size) - 1
+    def rows(self, order: Order, number: int) -> tuple[int, ...]:
+        """The row itself, and the one whose answer goes with its prompt."""
+        first, end = order.window_of(number)
+        return number, number - 1 if number > first else end - 1
 
     def measure(self, sets: Sequence[EncodedRows], order: Order) -> tuple[Any, Any, Any]:
         import numpy as np
@@ -168,7 +162,10 @@ class Feedback:
         lengths, starts, _ = parts_by_row(sets, order)
         prompt, thought, answer = (lengths[starts + k].astype(np.int64) for k in range(3))
         num_end = int(self.eos is not None)
-        other = np.array([self.before(n, len(order)) for n in range(len(order))], np.int64)
+        other = np.arange(len(order)) - 1
+        firsts = [0] if order.windows is None else [0, *(np.flatnonzero(np.diff(order.windows)) + 1).tolist()]
+        if len(order):
+            other[firsts] = np.array([*firsts[1:], len(order)]) - 1
         longest = prompt + np.maximum(thought + answer, (thought + answer)[other]) + num_end
         trained = answer + answer[other] + 2 * num_end
         doubtful = (longest > self.rules.cutoff_len) | (np.minimum(answer, answer[other]) + num_end == 0)
@@ -179,6 +176,6 @@ class Feedback:
         )
 
     def example(self, view: RowView, number: int) -> AnyExample | RowFault:
-        own, other = view.row(number), view.row(self.before(number, len(view.order)))
+        own, other = (view.row(one) for one in self.rows(view.order, number))
         desirable = view.set_of(number).desirable(int(view.order.rows[number]))
         return join_feedback(own, other, self.rules, desirable=desirable, eos=self.eos)

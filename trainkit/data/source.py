@@ -17,6 +17,7 @@ from registry.encoded.build import encoded_rows
 from registry.encoded.rows import EncodedRows
 from registry.encoded.spec import EncodeSpec, cache_root
 from registry.errors import RowFault, UsageError
+from registry.fast_tokenizers import AUTO
 from registry.manifest import Ledger
 from registry.render import Renderer
 from registry.rows import BadRow, read_rows
@@ -29,6 +30,7 @@ from trainkit.data.mixing import dataset_order, mixed_order, split_order
 from trainkit.data.text_view import TextView
 from trainkit.data.tokenized import open_tokenized, save_tokenized, saved_files
 from trainkit.data.views import Joined, Order, RowView, View
+from trainkit.data.windows import map_windows
 from trainkit.rules import PURPOSES, encode_rules, render_rules
 
 log = logging.getLogger("tunekit")
@@ -125,14 +127,19 @@ def open_examples(
     """
     # pt spells no turns: a base model without a chat template is fine there
     template = config.data.template or ("empty" if config.stage == "pt" else None)
-    tokenizer, renderer = open_tokenizer(folder, template, rules=render_rules(config))
+    tokenizer, renderer = open_tokenizer(folder, template, rules=render_rules(config), backend=AUTO)
     purpose = "answer" if for_prediction else PURPOSES[config.stage]
-    sets = load_sets(config, entries, folder, purpose)
+    sets = load_sets(config, entries, folder, purpose, opened=(tokenizer, renderer))
     return view_examples(config, entries, sets, tokenizer, renderer, for_prediction=for_prediction), tokenizer
 
 
 def load_sets(
-    config: RunConfig, entries: Mapping[str, DatasetEntry], folder: str | Path, purpose: str
+    config: RunConfig,
+    entries: Mapping[str, DatasetEntry],
+    folder: str | Path,
+    purpose: str,
+    *,
+    opened: tuple[Tokenizer, Renderer] | None = None,
 ) -> dict[str, EncodedRows]:
     """The encoded rows of each dataset by name, encoded now where the cache lacks them."""
     data = config.data
@@ -154,7 +161,14 @@ def load_sets(
     root = Path(data.cache_path) if data.cache_path else cache_root()
     sets = {}
     for name, spec in specs.items():
-        sets[name] = encoded_rows(spec, root, limit=limits[name], workers=data.preprocessing_num_workers, told=name)
+        sets[name] = encoded_rows(
+            spec,
+            root,
+            limit=limits[name],
+            workers=data.preprocessing_num_workers,
+            told=name,
+            opened=None if sets else opened,  # a fast library that is found wrong must not have served two
+        )
     if data.tokenized_path:
         save_tokenized(Path(data.tokenized_path), sets)
     return sets
@@ -190,28 +204,28 @@ def view_examples(
     rng = np.random.RandomState(config.loop.seed % 2**32)
     views = _Views(config, tokenizer, renderer, sets, for_prediction=for_prediction)
     train_names, eval_names = list(data.dataset or ()), list(data.eval_dataset or ())
-    chosen = {}
+    drawn: list[tuple[str, Any]] = []  # a dataset that is named twice is drawn from twice
     for name in (*train_names, *eval_names):
         entry = entries[name]
-        chosen[name] = dataset_order(
+        rows = dataset_order(
             len(sets[name]), rng, slices=entry.slices, num_samples=entry.num_samples, max_samples=data.max_samples
         )
-        views.read(name, chosen[name])
-        views.found.chosen[name] = len(chosen[name])
-    train = views.mixed(train_names, chosen)
+        views.read(name, rows)
+        views.found.chosen[name] = len(rows)
+        drawn.append((name, rows))
+    train = views.mixed(drawn[: len(train_names)])
     held_out: dict[str, Order] = {}
     if data.val_size and train_names:
         kept, out = split_order(len(train), data.val_size, config.loop.seed)
         held_out, train = {"": train.take(out)}, train.take(kept)
     elif eval_names and data.eval_on_each_dataset:
-        held_out = {name: views.mixed([name], chosen) for name in eval_names}
+        held_out = {name: views.mixed([(name, rows)]) for name, rows in drawn[len(train_names) :]}
     elif eval_names:
-        held_out = {"": views.mixed(eval_names, chosen)}
+        held_out = {"": views.mixed(drawn[len(train_names) :])}
     found = views.found
     found.train = views.view(train)
     found.evals = {name: views.view(order) for name, order in held_out.items()}
     found.sets = dict(sets)
-    found.special_texts = sum(rows.total("specials") for rows in sets.values())
     _report(found, config)
     return found
 
@@ -245,21 +259,22 @@ class _Views:
         """Take note of the rows of a dataset that the run looks at."""
         for file, count in self.sets[self.numbers[name]].count_by_file(rows).items():
             self.found.ledger.read(file, count)
+        self.found.special_texts += self.sets[self.numbers[name]].special_texts(rows)
 
-    def mixed(self, names: Sequence[str], chosen: Mapping[str, Any]) -> Order:
-        """The rows of several datasets in the order of the run's mix."""
+    def mixed(self, drawn: Sequence[tuple[str, Any]]) -> Order:
+        """The rows drawn from several datasets, in the order of the run's mix."""
         import numpy as np
 
         data, ledger = self.config.data, self.found.ledger
-        if not names:
+        if not drawn:
             return Order(np.zeros(0, np.int16), np.zeros(0, np.int64))
-        sizes = [len(chosen[name]) for name in names]
+        sizes = [len(chosen) for _, chosen in drawn]
         of, places = mixed_order(sizes, data.mix_strategy, data.interleave_probs, self.config.loop.seed)
         rows = np.zeros(len(of), np.int64)
         datasets = np.zeros(len(of), np.int16)
-        for number, name in enumerate(names):
+        for number, (name, chosen) in enumerate(drawn):
             mine = of == number
-            rows[mine] = np.asarray(chosen[name])[places[mine]]
+            rows[mine] = np.asarray(chosen)[places[mine]]
             datasets[mine] = self.numbers[name]
         surplus = len(of) - sum(sizes)
         if surplus > 0:
@@ -272,6 +287,10 @@ class _Views:
         """The examples of an order; rows that become none are rejected."""
         import numpy as np
 
+        data = self.config.data
+        if self.config.strict:
+            windows = map_windows(len(order), data.preprocessing_batch_size, data.preprocessing_num_workers)
+            order = Order(order.datasets, order.rows, windows)
         unsound = np.zeros(len(order), np.bool_)
         for number, rows in enumerate(self.sets):
             mine = order.datasets == number
@@ -296,7 +315,7 @@ class _Views:
         if self.for_prediction:
             return Prompts(rules, self.eos)
         if self.config.stage == "kto":
-            return Feedback(rules, self.eos, self.config.data.preprocessing_batch_size if self.config.strict else None)
+            return Feedback(rules, self.eos)
         if self.config.stage in ("rm", "dpo"):
             return Pairs(rules, self.eos)
         return Turns(rules, self.eos, self.leads)
@@ -306,7 +325,6 @@ class _Views:
         rules = TextRules(
             cutoff_len=encode_rules(self.config).cutoff_len,
             blocks=data.packing is not False,
-            window=data.preprocessing_batch_size if strict else None,
             bos_id=tokenizer.bos_id if tokenizer.adds_bos else None,
             strict=strict,
         )

@@ -225,7 +225,7 @@ def _count_whole(view: RowView, numbers: Ints, marked: _Marked, counts: Ints, en
     counts[:, ANSWER] += third.sum()
     counts[:, END] += num_end
     if isinstance(view.make, Feedback):
-        other = np.array([view.make.before(n, len(view.order)) for n in numbers.tolist()], np.int64)
+        other = np.array([view.make.rows(view.order, n)[1] for n in numbers.tolist()], np.int64)
         thoughts, answers = (marked.lengths[marked.starts[other] + place].sum(dtype=np.int64) for place in (1, 2))
         counts[0, KL] += prompt.sum() + thoughts + answers + num_end
         counts[1, KL] += answers + num_end

@@ -43,8 +43,8 @@ class TextView(View):
             self.dropped = 0
         else:
             self._taken = rules.cutoff_len - int(has_bos and not rules.strict)
-            window = rules.window or max(len(order), 1)
-            edges = self._ends[[*range(0, len(order), window), len(order)]]
+            firsts = [] if order.windows is None else (np.flatnonzero(np.diff(order.windows)) + 1).tolist()
+            edges = self._ends[[0, *firsts, len(order)]]
             per_window = np.diff(edges) // self._taken
             self._window_starts, self._blocks = edges[:-1], np.concatenate([[0], np.cumsum(per_window)])
             num_blocks = int(self._blocks[-1])
@@ -113,5 +113,5 @@ class TextView(View):
     def digest(self) -> str:
         """A hash of everything that decides the examples."""
         found = hashlib.sha256(repr((self.keys, self.rules, self.masked)).encode())
-        found.update(self.order.datasets.tobytes() + self.order.rows.tobytes())
+        found.update(self.order.digest())
         return found.hexdigest()[:16]

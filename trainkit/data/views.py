@@ -44,17 +44,36 @@ class View(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Rows of several datasets in the order in which a run sees them: which dataset (int16), and which row (int64)."""
+    """Rows of several datasets in the order in which a run sees them: which dataset (int16), and which row (int64).
+
+    ``windows`` (``strict``) are the numbers of LLaMA-Factory's map batches, in which rows that are none count too.
+    """
 
     datasets: np.ndarray[Any, Any]
     rows: np.ndarray[Any, Any]
+    windows: np.ndarray[Any, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def take(self, chosen: np.ndarray[Any, Any]) -> Order:
         """The chosen ones, by number or by mask."""
-        return Order(self.datasets[chosen], self.rows[chosen])
+        windows = None if self.windows is None else self.windows[chosen]
+        return Order(self.datasets[chosen], self.rows[chosen], windows)
+
+    def digest(self) -> bytes:
+        """A hash of all of it."""
+        parts = [self.datasets, self.rows, *([] if self.windows is None else [self.windows])]
+        return hashlib.sha256(b"".join(part.tobytes() for part in parts)).digest()
+
+    def window_of(self, number: int) -> tuple[int, int]:
+        """Where the window of the ``number``-th row begins and ends; all rows are one where there are none."""
+        import numpy as np
+
+        if self.windows is None:
+            return 0, len(self)
+        own = self.windows[number]
+        return int(np.searchsorted(self.windows, own)), int(np.searchsorted(self.windows, own, side="right"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +91,7 @@ class RowView(View):
         """``make`` gives the example of a row; all rows of ``order`` have ids."""
         import numpy as np
 
-        self.sets, self.order, self._make = sets, order, make
+        self.sets, self.order, self.make = sets, order, make
         self.keys = tuple(keys)
         self.lost: list[Lost] = []
         kept = np.ones(len(order), np.bool_)
@@ -92,7 +111,7 @@ class RowView(View):
             self.lengths, self.trained, self.cut = (a[self.kept] for a in (self.lengths, self.trained, self.cut))
 
     def __getitem__(self, number: int) -> AnyExample:
-        example = self._make.example(self, int(self.kept[number]))
+        example = self.make.example(self, int(self.kept[number]))
         assert not isinstance(example, RowFault), example
         return example
 
@@ -100,15 +119,10 @@ class RowView(View):
         """The uncut ids and part lengths of the ``number``-th row of the order."""
         return self.set_of(number).row(int(self.order.rows[number]))
 
-    @property
-    def make(self) -> Make:
-        """How a row becomes an example."""
-        return self._make
-
     def places(self, number: int) -> list[tuple[str, int]]:
         """The file and the row (from 1) of the ``number``-th example; of feedback also those of the answer in its KL
         part."""
-        rows = self._make.rows(int(self.kept[number]), len(self.order))
+        rows = self.make.rows(self.order, int(self.kept[number]))
         return [self.set_of(one).place(int(self.order.rows[one])) for one in rows]
 
     def set_of(self, number: int) -> EncodedRows:
@@ -116,8 +130,8 @@ class RowView(View):
 
     def digest(self) -> str:
         """A hash of everything that decides the examples: equal for two runs on equal data."""
-        found = hashlib.sha256(repr((self.keys, self._make)).encode())
-        found.update(self.order.datasets.tobytes() + self.order.rows.tobytes())
+        found = hashlib.sha256(repr((self.keys, self.make)).encode())
+        found.update(self.order.digest())
         return found.hexdigest()[:16]
 
 
@@ -130,8 +144,8 @@ class Make(Protocol):
 
     def example(self, view: RowView, number: int) -> AnyExample | RowFault: ...
 
-    def rows(self, number: int, size: int) -> tuple[int, ...]:
-        """The rows of an order of ``size`` that the example of the ``number``-th is made of."""
+    def rows(self, order: Order, number: int) -> tuple[int, ...]:
+        """The rows of an order that the example of the ``number``-th is made of."""
         ...
 
 

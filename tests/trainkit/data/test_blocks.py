@@ -11,6 +11,8 @@ from tests.trainkit.data.test_tally import Row, row, stored, viewed
 from trainkit.config import load_config
 from trainkit.data.blocks import blocks_in_order, fixed_blocks, is_packed
 from trainkit.data.makes import Turns
+from trainkit.data.views import Order
+from trainkit.data.windows import map_windows
 
 
 def config(**keys: Any) -> Any:
@@ -51,6 +53,7 @@ def test_under_strict_a_block_is_one_shorter_and_keeps_within_the_map_batch_of_i
     with stored([row(3, 3), empty, row(2, 2), row(1, 1), row(1, 2), row(2, 3)]) as rows:
         strict = config(packing=True, cutoff_len=10, compat="strict", preprocessing_batch_size=3)
         view = viewed(rows, Turns(EncodeRules(9, strict=False), None))
+        view.order = Order(view.order.datasets, view.order.rows, map_windows(6, 3, None))
         assert view.kept.tolist() == [0, 2, 3, 4, 5]
         assert fixed_blocks(strict, view) == [[0], [1], [4, 3], [2]]
         assert blocks_in_order(strict, view) == [[0], [1], [4, 3], [2]]
