@@ -159,7 +159,7 @@ def load_sets(
     if data.tokenized_path and (found := open_tokenized(Path(data.tokenized_path), specs, limits)) is not None:
         return found
     root = Path(data.cache_path) if data.cache_path else cache_root()
-    sets = {}
+    sets: dict[str, EncodedRows] = {}
     for name, spec in specs.items():
         sets[name] = encoded_rows(
             spec,
