@@ -36,6 +36,31 @@ class Cut:
     first: bool
 
 
+def cut_turns(
+    lengths: Sequence[tuple[int, int]], rules: EncodeRules, *, num_end: int = 0, lead: int = 0
+) -> tuple[list[Cut], int] | None:
+    """What a conversation keeps of its turns, in their order, and how many tokens of its opening stand before them.
+
+    ``num_end`` tokens end the whole, ``lead`` tokens open it before its first message. ``LEFT`` keeps all here: it cuts
+    what is made of them. None where the conversation is left out (``DROP``, or no whole turn fits).
+    """
+    last = len(lengths) - 1
+
+    def whole(turns: range) -> list[Cut]:
+        first = last if rules.mask_history else turns.start
+        return [Cut(turn, *lengths[turn], first=turn == first) for turn in turns]
+
+    if sum(map(sum, lengths)) + num_end <= rules.cutoff_len or rules.truncation == LEFT:
+        return whole(range(len(lengths))), 0
+    if rules.truncation == SPLIT:
+        return sorted(plan_cuts(lengths, rules, efficient_eos=num_end > 0), key=lambda cut: cut.turn), 0
+    if rules.truncation == DROP:
+        return None
+    from_end = rules.truncation == TURNS_END
+    turns = whole_turns(lengths, rules.cutoff_len - num_end, from_end=from_end, lead=lead)
+    return (whole(turns), lead if from_end and turns.start else 0) if turns else None
+
+
 def plan_cuts(lengths: Sequence[tuple[int, int]], rules: EncodeRules, *, efficient_eos: bool = False) -> list[Cut]:
     """How much of each turn is kept within ``cutoff_len`` (as LLaMA-Factory 0.9.5), in order of priority.
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from registry.cuts import DROP, IGNORE, LEFT, SPLIT, TURNS_END, Cut, EncodeRules, plan_cuts, split_budget, whole_turns
+from registry.cuts import DROP, IGNORE, LEFT, SPLIT, EncodeRules, cut_turns, split_budget
 from registry.errors import RowFault
 
 if TYPE_CHECKING:
@@ -94,37 +95,21 @@ def join_turns(
     lengths = list(zip(parts[::2], parts[1::2], strict=True))
     num_end = int(eos is not None)
     total = len(ids) + num_end
-    kept: list[tuple[Cut, int]] = []  # each with where its turn begins in ``ids``
-    starts = np.concatenate([[0], np.cumsum(parts)])[::2].tolist() if parts else [0]
-    opening = 0
-    if total <= rules.cutoff_len or rules.truncation == LEFT:
-        last = len(lengths) - 1
-        first_of = last if rules.mask_history else 0
-        cuts = [Cut(turn, *lengths[turn], first=turn == first_of) for turn in range(len(lengths))]
-    elif rules.truncation == SPLIT:
-        cuts = sorted(plan_cuts(lengths, rules, efficient_eos=eos is not None), key=lambda cut: cut.turn)
-    elif rules.truncation == DROP:
+    cut_up = cut_turns(lengths, rules, num_end=num_end, lead=lead)
+    if cut_up is None:
         return too_long(total, rules)
-    else:
-        from_end = rules.truncation == TURNS_END
-        turns = whole_turns(lengths, rules.cutoff_len - num_end, from_end=from_end, lead=lead)
-        if not turns:
-            return too_long(total, rules)
-        opening = lead if from_end and turns.start else 0
-        first_of = len(lengths) - 1 if rules.mask_history else turns.start
-        cuts = [Cut(turn, *lengths[turn], first=turn == first_of) for turn in turns]
-    kept = [(cut, starts[cut.turn]) for cut in cuts]
-
+    cuts, opening = cut_up
+    starts = [0, *accumulate(map(sum, lengths))]
     pieces = [ids[:opening]] if opening else []
-    for cut, start in kept:
-        source_end = start + lengths[cut.turn][0]
+    for cut in cuts:
+        start, source_end = starts[cut.turn], starts[cut.turn] + lengths[cut.turn][0]
         pieces += [ids[start : start + cut.num_source], ids[source_end : source_end + cut.num_target]]
     made = np.concatenate(pieces) if pieces else ids[:0]
     labels = np.full(len(made), IGNORE, np.int32)
     counted = np.ones(len(made), np.float32) if weights is not None else None
     # What the answer before counts, 0 where it is not trained; of a conversation without room for any the end is left.
-    at, before = opening, 0.0 if kept else 1.0
-    for cut, _ in kept:
+    at, before = opening, 0.0 if cuts or (weights is not None and not any(weights)) else 1.0
+    for cut in cuts:
         end = at + cut.num_source
         if rules.train_on_prompt:
             labels[at:end] = made[at:end]

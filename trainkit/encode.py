@@ -16,8 +16,9 @@ from registry.manifest import build_manifest, write_manifest
 from registry.packed import join_block
 from registry.tokenizer import Tokenizer
 from trainkit.config import RunConfig
+from trainkit.data.account import Examples
 from trainkit.data.blocks import blocks_in_order, is_packed
-from trainkit.data.source import Examples, open_examples
+from trainkit.data.source import open_examples
 from trainkit.data.tokenized import may_fill, save_tokenized
 from trainkit.data.views import View
 from trainkit.hub import model_folder

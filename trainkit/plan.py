@@ -15,7 +15,8 @@ from registry.templates import Template, load_template
 from registry.tokenizer import Tokenizer, model_limit
 from trainkit.compat import deviations
 from trainkit.config import RunConfig
-from trainkit.data.source import Examples, open_examples, special_texts_told
+from trainkit.data.account import Examples, special_texts_told
+from trainkit.data.source import open_examples
 from trainkit.data.tally import tally
 from trainkit.data.text_view import TextView
 from trainkit.data.tokenized import only_read

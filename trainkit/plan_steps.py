@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from registry.packing import as_list
 from trainkit.config import RunConfig
+from trainkit.data.account import Examples
 from trainkit.data.batching import PAD_MULTIPLE, balanced, length_grouped
 from trainkit.data.blocks import is_packed
 from trainkit.data.loader import BATCHINGS
 from trainkit.data.makes import Pairs, parts_by_row
-from trainkit.data.source import Examples
 from trainkit.data.steps import plan_steps
 from trainkit.data.text_view import TextView
 from trainkit.data.views import RowView, View

@@ -23,11 +23,11 @@ from trainkit.checkpoint import load_optimizer, load_random_state, prune, publis
 from trainkit.claim import Claim, begin, check_before_end, check_same_start, claim_folder, finish, hold
 from trainkit.compat import deviations
 from trainkit.config import RunConfig
+from trainkit.data.account import Examples
 from trainkit.data.blocks import is_packed
 from trainkit.data.collate import Batch
 from trainkit.data.feed import Data, load_data
 from trainkit.data.loader import StepPlan
-from trainkit.data.source import Examples
 from trainkit.data.stream_feed import StreamData, StreamPlan, stream_data
 from trainkit.evaluate import mean_loss
 from trainkit.hub import identity_of

@@ -239,9 +239,11 @@ def test_no_side_of_a_pair_is_above_the_cutoff_and_both_have_one_prompt(
     )
 
 
-def feedback(own: tuple[str, str, str], other: tuple[str, str, str], cutoff_len: int = 100) -> Any:
+def feedback(
+    own: tuple[str, str, str], other: tuple[str, str, str], cutoff_len: int = 100, truncation: str = "split"
+) -> Any:
     rows = [(np.array(numbers("".join(parts)), np.int32), [len(part) for part in parts]) for parts in (own, other)]
-    return join_feedback(*rows, EncodeRules(cutoff_len), desirable=False, eos=None)
+    return join_feedback(*rows, EncodeRules(cutoff_len, truncation=truncation), desirable=False, eos=None)
 
 
 def test_a_judged_answer_comes_with_its_prompt_before_another_rows_answer() -> None:
@@ -252,9 +254,14 @@ def test_a_judged_answer_comes_with_its_prompt_before_another_rows_answer() -> N
     assert found.desirable is False
 
 
-def test_feedback_with_a_side_that_trains_nothing_is_left_out() -> None:
-    assert isinstance(feedback(("AA", "", "bb"), ("X", "", "")), RowFault)
+def test_feedback_is_left_out_for_its_own_answer_alone_never_for_the_other_rows() -> None:
     assert isinstance(feedback(("AA", "", ""), ("X", "", "y")), RowFault)
+    found = feedback(("AA", "", "bb"), ("X", "", ""))
+    assert isinstance(found, FeedbackExample)
+    assert found.kl.num_trained == 0
+    crossed = feedback(("AA", "", "bb"), ("X", "", "y" * 50), 5, "drop")
+    assert isinstance(crossed, FeedbackExample)
+    assert len(crossed.kl.ids) <= 5
 
 
 def arrays(*texts: str) -> list[np.ndarray[Any, Any]]:

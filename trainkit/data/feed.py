@@ -11,9 +11,10 @@ from registry.batches import batched
 from registry.datasets import DatasetEntry
 from registry.tokenizer import Tokenizer
 from trainkit.config import RunConfig
+from trainkit.data.account import Examples
 from trainkit.data.collate import Batch, collate_packed
 from trainkit.data.loader import StepPlan
-from trainkit.data.source import Examples, open_examples
+from trainkit.data.source import open_examples
 from trainkit.data.steps import plan_steps
 from trainkit.data.views import Joined
 from trainkit.hub import model_folder

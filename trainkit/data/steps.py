@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from trainkit.config import RunConfig
+from trainkit.data.account import Examples
 from trainkit.data.blocks import fixed_blocks, is_packed
 from trainkit.data.loader import StepPlan
-from trainkit.data.source import Examples
 
 
 def plan_steps(config: RunConfig, examples: Examples, *, rank: int = 0, world: int = 1) -> StepPlan:

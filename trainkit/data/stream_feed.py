@@ -26,9 +26,10 @@ from registry.sources import expand_sources
 from registry.texts import TextRules, encode_texts, end_text_of, text_of
 from registry.tokenizer import Tokenizer, open_tokenizer
 from trainkit.config import RunConfig
+from trainkit.data.account import Examples, Rejected, reason_of, warn_of_rows
 from trainkit.data.blocks import is_packed
 from trainkit.data.collate import Batch, collate_packed
-from trainkit.data.source import Examples, Rejected, open_examples, reason_of, warn_of_rows
+from trainkit.data.source import open_examples
 from trainkit.data.stream_steps import StepPosition, StreamSteps, faulty_rows
 from trainkit.data.streaming import RowStream, StreamRow
 from trainkit.data.views import Joined, View

@@ -16,7 +16,8 @@ from registry.encode import IGNORE, Example
 from registry.errors import UsageError
 from registry.tokenizer import open_tokenizer
 from trainkit.config import load_config
-from trainkit.data.source import Examples, open_examples
+from trainkit.data.account import Examples
+from trainkit.data.source import open_examples
 
 GOOD = {"instruction": "Who goes there?", "input": "", "output": "A friend."}
 LINES = [

@@ -23,7 +23,7 @@ from registry.render import RenderRules
 from tests.registry.encoded.conftest import listed, save_tokenizer
 from tests.trainkit.conftest import QUESTIONS
 from trainkit.config import load_config
-from trainkit.data.source import Examples
+from trainkit.data.account import Examples
 from trainkit.data.tokenized import is_tokenized, only_read, open_tokenized, save_tokenized, saved_files
 from trainkit.encode import load
 
