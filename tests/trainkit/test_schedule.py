@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from trainkit.config import SCHEDULES_BUILT
+from trainkit.config_rules import SCHEDULES_BUILT
 from trainkit.schedule import SHAPES, lr_at, warmup_length
 
 PEAK = 3e-4
