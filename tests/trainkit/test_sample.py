@@ -15,7 +15,6 @@ from torch import nn
 from registry.encode import IGNORE, Encoder, EncodeRules, Example
 from registry.errors import UsageError
 from registry.records import ChatRecord, Message
-from registry.templates import template_names
 from registry.tokenizer import open_tokenizer
 from trainkit.config import SampleConfig, load_config
 from trainkit.sample import answer, prompt_ids, stop_ids
@@ -31,7 +30,11 @@ def model(model_folder: Path) -> nn.Module:
     return AutoModelForCausalLM.from_pretrained(model_folder).eval()
 
 
-@pytest.mark.parametrize("template", [*template_names(), None])
+# Those that think write thoughts into trained answers that a prompt leaves out; others need tokens of their own.
+PLAIN = ("chatml", "default", "empty", "llama2", "llama3", "mistral", "qwen", "qwen3_nothink", "vicuna", None)
+
+
+@pytest.mark.parametrize("template", PLAIN)
 @pytest.mark.parametrize("system", ["", "Be kind."])
 def test_a_prompt_is_what_training_saw_before_the_answer(model_folder: Path, template: str | None, system: str) -> None:
     tokenizer, renderer = open_tokenizer(model_folder, template)
