@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
+from pathlib import Path
 from typing import Any
 
 from registry.errors import UsageError, did_you_mean
@@ -93,6 +94,9 @@ def derive(v: Mapping[str, Any]) -> tuple[dict[str, tuple[Any, str]], list[str]]
         notes.append(
             f"disable_shuffling keeps the rows in order, so batching_strategy: {v['batching_strategy']} is off"
         )
+    for key in ("cache_path", "tokenized_path"):
+        if str(v[key] or "").startswith("~"):
+            found[key] = (str(Path(v[key]).expanduser()), key)
     if v["packing"] and v["stage"] in ("rm", "dpo", "kto"):
         notes.append(f"packing: true packs nothing in stage {v['stage']}; rows are padded")
     packs = v["neat_packing"] or v["packing"] or (v["stage"] == "pt" and v["packing"] is None)

@@ -103,10 +103,13 @@ def rows_to_write(
 
 
 def columns_of(example: AnyExample, stage: str) -> dict[str, Any]:
-    """One example as the columns that LLaMA-Factory's processors give for its stage."""
+    """One example as the columns that LLaMA-Factory's processors give for its stage, with ``weights`` where answers do
+    not count alike."""
     if isinstance(example, Example):
         mask = {"attention_mask": [1] * len(example.ids)}
-        return {"input_ids": list(example.ids), **({} if stage == "pt" else {"labels": list(example.labels)}), **mask}
+        labels = {} if stage == "pt" else {"labels": list(example.labels)}
+        weights = {} if example.weights is None else {"weights": list(example.weights)}
+        return {"input_ids": list(example.ids), **labels, **mask, **weights}
     if isinstance(example, PreferenceExample):
         sides = {"chosen_": example.chosen, "rejected_": example.rejected}
         return {
@@ -129,4 +132,6 @@ def block_columns(
     block = join_block(examples, block_len, pad_id, strict=strict)
     mask = block.segments if neat or not strict else array("i", [1] * block_len)
     columns = {"input_ids": block.ids, "labels": block.labels, "position_ids": block.positions, "attention_mask": mask}
+    if block.weights is not None:
+        columns |= {"weights": block.weights}  # type: ignore[dict-item]
     return {name: list(values) for name, values in columns.items()}

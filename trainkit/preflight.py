@@ -11,6 +11,7 @@ from pathlib import Path
 from registry.dataset_places import find_dataset
 from registry.datasets import DatasetEntry
 from registry.errors import Faults, UsageError, nearest
+from registry.rows.row import is_utf8
 from registry.sources import check_sources
 from registry.stages import KINDS
 from registry.templates import load_template
@@ -27,7 +28,9 @@ def check_places(config: RunConfig, *, weights: bool = True) -> dict[str, Datase
 
     Raises ``Faults`` with all that is wrong, together. Nothing heavy is imported: this takes milliseconds.
     """
-    faults: list[str] = []
+    faults = _unspeakable(config)
+    if faults:
+        raise Faults(config.source, faults)
     if weights:
         _collect(faults, lambda: check_model(config.model.model_name_or_path))
     for adapter in config.model.adapter_name_or_path or ():
@@ -38,6 +41,21 @@ def check_places(config: RunConfig, *, weights: bool = True) -> dict[str, Datase
     if faults:
         raise Faults(config.source, faults)
     return entries
+
+
+def _unspeakable(config: RunConfig) -> list[str]:
+    """Names of places that no file system, or no report in UTF-8, can hold."""
+    data = config.data
+    named = {
+        "dataset": data.dataset or (), "eval_dataset": data.eval_dataset or (), "tokenized_path": (data.tokenized_path,),
+        "cache_path": (data.cache_path,), "output_dir": (config.output_dir,),
+    }  # fmt: skip
+    return [
+        f'"{key}": {name!r} holds a NUL, or bytes that are no UTF-8; rename it'
+        for key, names in named.items()
+        for name in names
+        if name and ("\0" in name or not is_utf8(name))
+    ]
 
 
 def _check_template(data: DataConfig) -> None:

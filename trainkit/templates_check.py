@@ -66,7 +66,14 @@ class Check:
     def same(self) -> bool:
         """Whether all that both spell is equal, and the model is taught to stop at the tokenizer's own end."""
         differs = any(talk.at is not None for talk in self.talks)
-        return not (differs or self.missing) and self.template_end == self.tokenizer_end and self.stops
+        return (
+            self.compared and not (differs or self.missing) and self.template_end == self.tokenizer_end and self.stops
+        )
+
+    @property
+    def compared(self) -> bool:
+        """Whether any conversation could be spelled by both."""
+        return any(not talk.refused for talk in self.talks)
 
     @property
     def rank(self) -> tuple[int, float]:
@@ -218,7 +225,7 @@ def check_as_text(check: Check, folder: str) -> str:
         lines.append(f"  end of sequence  {both}: a server that goes by the tokenizer does not stop")
     if not check.stops:
         lines.append("  answers do not end with anything that generation stops at: the model would never stop")
-    lines.append("the same" if check.same else "they differ")
+    lines.append("the same" if check.same else "they differ" if check.compared else "nothing could be compared")
     return "\n".join(lines)
 
 

@@ -11,6 +11,7 @@ from registry.formats.fields import kind_of
 
 SWITCHES = ("loss", "train")  # true or false
 KEYS = ("weight", *SWITCHES)
+SMALLEST, LARGEST = 1e-6, 1e6  # of a weight that is not 0: what is beyond makes a loss nothing, or no number
 
 
 def weight_of(turn: Mapping[str, Any], at: str, *, answers: bool = True) -> float:
@@ -29,6 +30,8 @@ def weight_of(turn: Mapping[str, Any], at: str, *, answers: bool = True) -> floa
                 raise RowFault(f"{at}.{key}", f"true or false belongs here, not {kind_of(value)}")
         elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
             raise RowFault(f"{at}.{key}", f"a number of 0 or more belongs here, not {kind_of(value)}")
+        elif value and not SMALLEST <= value <= LARGEST:
+            raise RowFault(f"{at}.{key}", f"it is {value:g}; between {SMALLEST:g} and {LARGEST:g}, or 0, belongs here")
         given[key] = float(value)
     off = [key for key, value in given.items() if not value]
     on = [key for key, value in given.items() if value]

@@ -23,7 +23,22 @@ def read_tools(text: str) -> list[Tool]:
     for number, tool in enumerate(tools):
         if not isinstance(tool, dict):
             raise ToolFault(f"tool {number} must be an object, not {_kind(tool)}")
+        _check_schema(number, tool)
     return tools
+
+
+def _check_schema(number: int, tool: Tool) -> None:
+    """Raise ``ToolFault`` for lists of a JSON schema that are none: some syntaxes go through them name by name."""
+    inner = tool.get("function")
+    parameters = (inner if isinstance(inner, dict) else tool).get("parameters")
+    if not isinstance(parameters, dict):
+        return
+    if not isinstance(parameters.get("required") or [], list):
+        raise ToolFault(f'"required" of tool {number} must be a list of names, not {_kind(parameters["required"])}')
+    properties = parameters.get("properties")
+    for name, schema in properties.items() if isinstance(properties, dict) else ():
+        if isinstance(schema, dict) and not isinstance(schema.get("enum") or [], list):
+            raise ToolFault(f'"enum" of "{name}" of tool {number} must be a list, not {_kind(schema["enum"])}')
 
 
 def read_calls(

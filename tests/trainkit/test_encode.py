@@ -157,3 +157,12 @@ def test_strict_packing_is_theirs_in_its_columns() -> None:
     assert neat["position_ids"] == [0, 1, 0, 0, 0]
     assert theirs["input_ids"] == neat["input_ids"] == [1, 2, 3, 0, 0]
     assert block_columns(examples, 5, 0, strict=False, neat=False)["attention_mask"] == [1, 1, 2, 0, 0]
+
+
+def test_weights_of_answers_are_written_where_they_differ(trainkit: Run, config_file: Run, tmp_path: Path) -> None:
+    turns = [("user", "a", None), ("assistant", "b", 0.5), ("user", "c", None), ("assistant", "d", None)]
+    said = [{"role": r, "content": c, **({"weight": w} if w else {})} for r, c, w in turns]
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"messages": said}) + "\n")
+    trainkit("encode", config_file(dataset="rows.jsonl"), "-o", "out.jsonl", "-q")
+    line = json.loads((tmp_path / "out.jsonl").read_text("utf-8"))
+    assert {w for w, label in zip(line["weights"], line["labels"], strict=True) if label != IGNORE} == {0.5, 1.0}

@@ -136,3 +136,13 @@ def test_an_output_under_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="is a file, and a folder is needed"):
         check_writable(tmp_path / "file" / "out")
+
+
+@pytest.mark.parametrize("key", ["dataset", "tokenized_path", "cache_path", "output_dir"])
+@pytest.mark.parametrize("name", ["a\0b", "\udcff.jsonl"])
+def test_names_that_nothing_can_hold_are_refused_before_anything_is_read(
+    settings: Settings, key: str, name: str
+) -> None:
+    (fault,) = faults_of(settings(**{key: name}))
+    assert fault.startswith(f'"{key}": ')
+    assert fault.endswith("holds a NUL, or bytes that are no UTF-8; rename it")

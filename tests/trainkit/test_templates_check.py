@@ -142,3 +142,9 @@ def test_every_template_is_the_same_as_what_is_made_of_it(model_with: Run, name:
     for thinking in (True, False, None):
         for talk in check_template(name, tokenizer, thinking).talks:
             assert talk.refused or talk.at is None, talk
+
+
+def test_where_nothing_could_be_compared_nothing_is_the_same(trainkit: Run, model_with: Run) -> None:
+    ran = trainkit("templates", "chatml", "--check", model_with("{{ raise_exception('no way') }}"))
+    assert ran.code == 1
+    assert ran.out.endswith("nothing could be compared\n")

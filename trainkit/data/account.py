@@ -17,6 +17,8 @@ from registry.rows import BadRow, read_rows
 from trainkit.config import RunConfig
 from trainkit.data.views import Joined, View
 
+SHOWN = 5  # reasons
+
 log = logging.getLogger("tunekit")
 
 
@@ -128,8 +130,19 @@ def warn_of_rows(found: Examples, config: RunConfig) -> None:
         )
     if found.special_texts:
         log.warning("%s", special_texts_told(found.special_texts, config))
-    for reason, count in found.ledger.rejected.most_common(5):
-        log.warning("%d rejected: %s", count, reason)
+    first: dict[str, Rejected] = {}
+    for one in found.rejected:
+        first.setdefault(reason_of(one.fault), one)
+    for reason, count in found.ledger.rejected.most_common(SHOWN):
+        place = (
+            f" ({'first: ' if count > 1 else ''}{first[reason].file}, row {first[reason].row})"
+            if reason in first
+            else ""
+        )
+        log.warning("%d rejected: %s%s", count, reason, place)
+    more = len(found.ledger.rejected) - SHOWN
+    if more > 0:
+        log.warning("and for %d more reasons; all rejected rows are listed in a file beside the output", more)
 
 
 def report(found: Examples, config: RunConfig) -> None:

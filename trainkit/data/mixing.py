@@ -29,6 +29,8 @@ DRAWS = 1000  # datasets drawn at once, as the library does
 # What numpy.random.Generator.choice lets pass as a sum of 1.
 _TOLERANCE = math.sqrt(2.0**-52)
 
+MOST_TIMES = 1000  # as many draws as all rows together
+
 
 def check_probs(probs: Sequence[float] | None, num_datasets: int, *, strategy: str = "interleave_under") -> None:
     """Raise ``UsageError`` unless ``probs`` are probabilities, one for each dataset, that add up to 1; None is right."""
@@ -103,12 +105,28 @@ def mixed_order(
             )
     if probs is None:
         return _in_turn(sizes, ending)
+    _check_draws(sizes, probs, strategy)
     numbers = _drawn(sizes, ending, probs, seed)
     rows = np.empty(len(numbers), np.int64)
     for number, size in enumerate(sizes):
         places = np.flatnonzero(numbers == number)
         rows[places] = np.arange(len(places)) % max(size, 1)
     return numbers, rows
+
+
+def _check_draws(sizes: Sequence[int], probs: Sequence[float], strategy: str) -> None:
+    """Raise ``UsageError`` for a mix that goes on until a dataset is through that is hardly ever drawn from."""
+    if strategy == "interleave_under":
+        return
+    slowest = max(range(len(sizes)), key=lambda n: sizes[n] / probs[n] if probs[n] else 0)
+    draws = sizes[slowest] / probs[slowest] if probs[slowest] else 0
+    if draws > MOST_TIMES * sum(sizes):
+        raise UsageError(
+            f"about {draws:,.0f} draws would pass until dataset {slowest + 1} is through, which has {sizes[slowest]:,} rows "
+            f"and a probability of {probs[slowest]:g}",
+            where=f"mix_strategy: {strategy}",
+            mend="Raise its probability, or leave the dataset out.",
+        )
 
 
 def _in_turn(sizes: Sequence[int], ending: str) -> tuple[Order, Order]:

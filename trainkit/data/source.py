@@ -43,6 +43,12 @@ def open_examples(
     # pt spells no turns: a base model without a chat template is fine there
     template = config.data.template or ("empty" if config.stage == "pt" else None)
     tokenizer, renderer = open_tokenizer(folder, template, rules=render_rules(config), backend=AUTO)
+    if tokenizer.new_tokens and not config.strict:
+        log.warning(
+            "template %s stops at %s, which this tokenizer does not know as a token: the template is that of other models "
+            "(trainkit templates --check %s finds the nearest)",
+            template, ", ".join(tokenizer.new_tokens), folder,
+        )  # fmt: skip
     purpose = "answer" if for_prediction else PURPOSES[config.stage]
     sets = load_sets(config, entries, folder, purpose, opened=(tokenizer, renderer))
     return view_examples(config, entries, sets, tokenizer, renderer, for_prediction=for_prediction), tokenizer

@@ -158,3 +158,9 @@ def test_answers_that_are_compared_or_judged_have_no_weight() -> None:
     record = READERS["sharegpt"](judged, layout)
     assert isinstance(record, FeedbackRecord)
     assert [message.weight for message in record.messages] == [1, 0, 1, 1]
+
+
+@pytest.mark.parametrize("weight", [1e308, 3e38, 1e-46])
+def test_a_weight_that_would_make_a_loss_nothing_or_no_number_is_refused(weight):
+    with pytest.raises(RowFault, match="or 0, belongs here"):
+        weight_of({"weight": weight}, "messages[1]")

@@ -87,3 +87,17 @@ def test_without_words_the_whole_text_is_the_call():
     assert read_calls(F, None, None, strict=True) == ("", [Call("f", {"a": 1})])
     with pytest.raises(ToolFault):
         read_calls(f"<tool_call>{F}</tool_call>", None, None, strict=True)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize(
+    ("schema", "told"),
+    [
+        ('{"required": 7, "properties": {}}', '"required" of tool 0 must be a list of names'),
+        ('{"properties": {"a": {"enum": 4}}}', '"enum" of "a" of tool 0 must be a list'),
+    ],
+)
+def test_lists_of_a_schema_that_are_none_are_told(schema, told, wrapped):
+    tool = f'{{"name": "f", "parameters": {schema}}}'
+    with pytest.raises(ToolFault, match=told):
+        read_tools(f'[{{"type": "function", "function": {tool}}}]' if wrapped else f"[{tool}]")

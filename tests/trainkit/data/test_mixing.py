@@ -220,3 +220,10 @@ def test_a_split_loses_nothing_and_doubles_nothing(size: int, seed: int, data: s
 def test_a_split_that_leaves_one_side_empty_is_refused(val_size: float) -> None:
     with pytest.raises(UsageError, match="leaves nothing on one side"):
         split_order(10, val_size, 0)
+
+
+def test_a_mix_that_would_hardly_ever_end_is_refused() -> None:
+    with pytest.raises(UsageError, match="draws would pass until dataset 1 is through"):
+        mixed_order([20, 100], "interleave_over", [1e-9, 1 - 1e-9], 0)
+    numbers, _ = mixed_order([20, 100], "interleave_under", [1e-9, 1 - 1e-9], 0)
+    assert len(numbers) <= 120
