@@ -165,7 +165,8 @@ class _Views:
     ) -> None:
         self.config, self.tokenizer, self.for_prediction = config, tokenizer, for_prediction
         self.sets = list(sets.values())
-        self.numbers = {name: number for number, name in enumerate(sets)}
+        self.names = list(sets)
+        self.numbers = {name: number for number, name in enumerate(self.names)}
         self.keys = [rows.folder.name for rows in self.sets]
         self.eos = tokenizer.eos_id if renderer.efficient_eos else None
         self.leads = keeps_lead(renderer)
@@ -212,19 +213,21 @@ class _Views:
             mine = order.datasets == number
             unsound[mine] = rows.unsound()[order.rows[mine]]
         for number in np.flatnonzero(unsound).tolist():
-            rows, row = self.sets[int(order.datasets[number])], int(order.rows[number])
-            self._reject(rows, row, rows.fault(row) or RowFault("row", "it has no ids"))
+            fault = self.sets[int(order.datasets[number])].fault(int(order.rows[number]))
+            self._reject(order, number, fault or RowFault("row", "it has no ids"))
         sound = order.take(~unsound)
         view = self._text(sound) if self.config.stage == "pt" else RowView(self.sets, sound, self._make(), self.keys)
         for lost in view.lost:
-            self._reject(self.sets[int(sound.datasets[lost.number])], int(sound.rows[lost.number]), lost.fault)
+            self._reject(sound, lost.number, lost.fault)
         self.found.ledger.rows_out += len(sound) - len(view.lost)
         return view
 
-    def _reject(self, rows: EncodedRows, row: int, fault: RowFault) -> None:
+    def _reject(self, order: Order, number: int, fault: RowFault) -> None:
+        """Take note of the ``number``-th row of an order, which becomes no example."""
+        dataset = int(order.datasets[number])
         self.found.ledger.rejected[reason_of(fault)] += 1
-        name = next(name for name, number in self.numbers.items() if self.sets[number] is rows)
-        self.found.rejected.append(Rejected(*rows.place(row), fault, dataset=name))
+        place = self.sets[dataset].place(int(order.rows[number]))
+        self.found.rejected.append(Rejected(*place, fault, dataset=self.names[dataset]))
 
     def _make(self) -> Any:
         rules = encode_rules(self.config)
