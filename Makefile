@@ -4,14 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 QUICKSTART := examples/quickstart
+WORKERS ?= auto
 
 .PHONY: demo test lint types check clean
 
 demo: $(VENV)/.demo-ready  ## the whole road on the quickstart rows, offline: raw Parquet in, a model that answers out
 	$(BIN)/datakit run $(QUICKSTART)/pipeline.yaml
 
-test: $(VENV)/.dev-ready  ## all tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: $(VENV)/.dev-ready  ## all tests, in several processes (one:  make test WORKERS=0)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev-ready
 	$(BIN)/ruff check .

@@ -54,7 +54,7 @@ def ours(vocab: int, steps: int) -> tuple[list[float], list[float], int]:
     from trainkit.data.collate import collate_sequences
     from trainkit.data.loader import StepPlan
     from trainkit.logprobs import head_is_plain
-    from trainkit.optim import build_optimizer
+    from trainkit.optimizers.build import build_optimizer
     from trainkit.stages.sft import loss
     from trainkit.step import optimizer_step
 
@@ -63,7 +63,7 @@ def ours(vocab: int, steps: int) -> tuple[list[float], list[float], int]:
     plan = StepPlan(ROWS, BATCH, ACCUMULATION, 1, steps, 42, True)
     trainable = list(network.named_parameters())
     config = load_config({"model_name_or_path": "x", "learning_rate": 1e-3})
-    optimizer = build_optimizer(config.optim, network, trainable)
+    optimizer = build_optimizer(config.optim, config.method, network, trainable)
     backend, head_only = Single(use_cpu=True, bf16=False), head_is_plain(network)
     seconds, losses, padded = [], [], 0
     for number in range(steps):

@@ -94,6 +94,18 @@ def known_hint(name: str, known: Iterable[str]) -> str:
     return f"{did_you_mean(name, names)} Known: {', '.join(names)}.".lstrip()
 
 
+def reason_of(error: OSError) -> str:
+    """Why the system would not write, in words."""
+    words = {
+        errno.ENOSPC: "the disk is full",
+        errno.EDQUOT: "the disk quota is used up",
+        errno.EROFS: "the file system is read-only",
+        errno.EFBIG: "a file would be larger than the file system allows",
+        errno.EIO: "the disk reports an error",
+    }
+    return words.get(error.errno or 0, error.strerror or str(error))
+
+
 def from_os_error(error: OSError, doing: str) -> TunekitError:
     """An ``OSError`` as one of ours: a full disk is resumable (3), all else is a matter of the path given (2)."""
     where = str(error.filename) if error.filename else None

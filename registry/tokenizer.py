@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from registry.errors import RowFault, UsageError
 from registry.fast_tokenizers import PLAIN, Coder, PlainCoder, check_backend, open_coder
+from registry.new_tokens import NO_TOKENS, NewTokens
 from registry.own_template import OwnTemplate
 from registry.probed_template import probed_template
 from registry.render import Renderer, RenderRules, SlotRenderer
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 log = logging.getLogger("tunekit")
+
+# In tokenizer_config.json: special tokens that a run added to be written in prompts too.
+PROMPT_TOKENS = "prompt_special_tokens"
 
 
 class TextEncoder(Protocol):
@@ -72,7 +76,10 @@ class Tokenizer:
         self.config = _read_json(self.folder / "special_tokens_map.json") | config
         self.bos_token, self.eos_token, self.pad_token = (self._named(f"{n}_token") for n in ("bos", "eos", "pad"))
         self.chat_template = self._chat_template()
-        self.new_tokens: tuple[str, ...] = ()
+        self.new_tokens: tuple[str, ...] = ()  # of the template
+        self.added = NO_TOKENS  # of the run
+        self.added_tokens: tuple[str, ...] = ()  # those of them that were not there
+        self.prompt_tokens = frozenset(map(str, self.config.get(PROMPT_TOKENS) or ()))
         self.eos_is_guessed = False  # neither tokenizer nor template names an end of sequence
 
     def _named(self, key: str) -> str:
@@ -127,6 +134,18 @@ class Tokenizer:
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
         return self.backend.decode(list(ids), skip_special_tokens=skip_special_tokens)
 
+    def add(self, tokens: NewTokens) -> None:
+        """Add a run's tokens; to be called before ``fit``, whose ids come after. A run names a special token to write it
+        in its rows, so such a token stays one in the user's text too."""
+        from tokenizers import AddedToken
+
+        self.added = tokens
+        named = dict.fromkeys((*tokens.plain, *tokens.special))
+        self.added_tokens = tuple(token for token in named if self.token_id(token) is None)
+        self.prompt_tokens |= frozenset(tokens.special)
+        self.backend.add_tokens([AddedToken(token, special=False, normalized=True) for token in tokens.plain])
+        self.backend.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in tokens.special])
+
     def fit(self, template: Template) -> None:
         """Take over a template's stop words as special tokens, and its end of sequence (as LLaMA-Factory 0.9.5)."""
         words = list(template.stop_words)
@@ -161,29 +180,41 @@ class Tokenizer:
         self.backend.add_special_tokens([AddedToken(word, special=True, normalized=False) for word in words])
 
     @property
+    def guarded_tokens(self) -> frozenset[str]:
+        """The special tokens that no text of the user's side may become: all but those of a run's own."""
+        return self.special_tokens - self.prompt_tokens
+
+    @property
     def special_tokens(self) -> frozenset[str]:
         """The texts that become special tokens wherever they stand; the template's stop words are among them."""
         return frozenset(t.content for t in self.backend.get_added_tokens_decoder().values() if t.special)
 
 
 def open_tokenizer(
-    folder: str | Path, template: str | None, *, rules: RenderRules = RenderRules(), backend: str = PLAIN
+    folder: str | Path,
+    template: str | None,
+    *,
+    rules: RenderRules = RenderRules(),
+    backend: str = PLAIN,
+    added: NewTokens = NO_TOKENS,
 ) -> tuple[Tokenizer, Renderer]:
     """The tokenizer of a model folder fitted to a template, and what spells conversations with it.
 
-    ``template`` None means the tokenizer's own chat template (under ``strict`` as LLaMA-Factory guesses it); ``backend`` is one of ``fast_tokenizers.BACKENDS``.
+    ``template`` None means the tokenizer's own chat template (under ``strict`` as LLaMA-Factory guesses it); ``backend`` is one of ``fast_tokenizers.BACKENDS``;
+    ``added`` are tokens of the run's own.
     Raises ``UsageError`` where there is no such template, backend or tool format, and where the tokenizer lacks a
     token that the template names.
     """
     check_backend(backend)
     tokenizer = Tokenizer(folder)
+    tokenizer.add(added)
     if template is not None or rules.strict:
         built_in = _probed(tokenizer) if template is None else load_template(template, strict=rules.strict)
         if rules.tool_format is not None:
             tool_format_named(rules.tool_format)
         tokenizer.fit(built_in)
         tokenizer.coder = open_coder(backend, tokenizer.backend)
-        return tokenizer, SlotRenderer(built_in, rules, special_pattern(tokenizer.special_tokens))
+        return tokenizer, SlotRenderer(built_in, rules, special_pattern(tokenizer.guarded_tokens))
     tokenizer._complete()
     tokenizer.coder = open_coder(backend, tokenizer.backend)
     if not tokenizer.chat_template:
@@ -197,7 +228,7 @@ def open_tokenizer(
         bos_token=tokenizer.bos_token,
         eos_token=tokenizer.eos_token,
         rules=rules,
-        specials=special_pattern(tokenizer.special_tokens),
+        specials=special_pattern(tokenizer.guarded_tokens),
     )
     return tokenizer, own
 

@@ -30,6 +30,13 @@ settings.register_profile("tunekit", deadline=None, max_examples=60)
 settings.load_profile("tunekit")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, as many tests wait (for servers, processes, clocks); each takes a gigabyte."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores + 1, 8)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def encoded_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Encoded rows are kept in a folder of the tests' own, also by the commands that they start."""

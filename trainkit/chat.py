@@ -13,9 +13,12 @@ from registry.records import Message
 from registry.tokenizer import model_limit, open_tokenizer
 from trainkit.config import RunConfig
 from trainkit.hub import model_folder, tokenizer_folder
-from trainkit.model import DTYPES, check_room, load_base, merge_adapters
+from trainkit.model import DTYPES, check_room, load_for_inference
+from trainkit.new_tokens import new_tokens
+from trainkit.quantize import is_quantised
 from trainkit.rules import render_rules
 from trainkit.sample import Answer, answer, prompt_ids, stop_ids
+from trainkit.vocabulary import resize_to
 
 
 class Chat:
@@ -23,13 +26,16 @@ class Chat:
 
     def __init__(self, config: RunConfig, *, system: str | None) -> None:
         source = tokenizer_folder(config.model)
-        self.tokenizer, self.renderer = open_tokenizer(source, config.data.template, rules=render_rules(config))
+        self.tokenizer, self.renderer = open_tokenizer(
+            source, config.data.template, rules=render_rules(config), added=new_tokens(config.model)
+        )
         device = torch.device("cuda" if torch.cuda.is_available() and not config.loop.use_cpu else "cpu")
         auto = torch.bfloat16 if device.type == "cuda" else torch.float32
         dtype = DTYPES.get(config.model.infer_dtype, auto)
-        model = merge_adapters(load_base(config.model, dtype), list(config.model.adapter_name_or_path or ()))
+        model = load_for_inference(config.model, dtype, device=device)
+        resize_to(model, self.tokenizer, config.model, seed=config.loop.seed)
         check_room(model, self.tokenizer)
-        self.model = model.to(device).eval()
+        self.model = model if is_quantised(model) else model.to(device)
         self.settings, self.system = config.sample, system or ""
         self.limit = model_limit(model_folder(config.model))
         self.messages: list[Message] = []

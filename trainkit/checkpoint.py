@@ -1,4 +1,4 @@
-"""Checkpoints: everything needed to go on, written whole or not at all, and trusted only when whole."""
+"""Checkpoints on disk: found, checked to the last byte, read and pruned; only a whole one is trusted."""
 
 from __future__ import annotations
 
@@ -7,43 +7,38 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors.torch import load_file, save_file
-from torch import nn
-
-from registry.atomic import atomic_folder, fsync_path, temporary_name
+from registry.atomic import temporary_name
 from registry.digest import sha256_of
-from registry.errors import StoppedError, UsageError
+from registry.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger("tunekit")
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: one process, and parameters named as in the model instead of in the objective around it
+READ_VERSIONS = (1, 2)
 MANIFEST = "checkpoint.json"
 OPTIMIZER = "optimizer.safetensors"  # not torch.save: reading a checkpoint must never run code
 RANDOM = "random_state.safetensors"
 STATE = "trainer_state.json"
-WEIGHT_FILES = (
-    "adapter_config.json",
-    "adapter_model.safetensors",
-    "model*.safetensors",
-    "model.safetensors.index.json",
-)
-WHOLE_MODEL = (*WEIGHT_FILES[2:], "config.json", "generation_config.json")
 NAME = re.compile(r"checkpoint-(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A whole checkpoint on disk: after ``step`` optimizer steps."""
+    """A whole checkpoint on disk: after ``step`` optimizer steps. ``trained``: names and shapes of what was trained."""
 
     path: Path
     step: int
     state: dict[str, Any]
+    trained: dict[str, list[int]] = field(default_factory=dict)
+    version: int = FORMAT_VERSION
 
     @property
     def resumable(self) -> bool:
@@ -51,140 +46,84 @@ class Checkpoint:
         return (self.path / OPTIMIZER).is_file()
 
 
-def save_weights(folder: Path, model: nn.Module, tokenizer: Any, *, max_shard_size: str = "5GB") -> None:
-    """The model (or adapter) and its tokenizer, in Hugging Face layout. Raises ``StoppedError`` on a full disk."""
-    options: dict[str, Any] = (
-        {"save_embedding_layers": False} if hasattr(model, "peft_config") else {"max_shard_size": max_shard_size}
-    )
-    _or_full_disk(folder, lambda: model.save_pretrained(folder, **options))  # type: ignore[operator]
-    _or_full_disk(folder, lambda: tokenizer.save_pretrained(folder))
-    for path in folder.glob("*.safetensors"):  # written for the owner alone, whatever the umask says
-        path.chmod(path.stat().st_mode | (folder.stat().st_mode & 0o044))
+def load_optimizer_tensors(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    """The optimizer's tensors by "parameter|key", on the CPU, independent of how many processes wrote them."""
+    from safetensors.torch import load_file
 
-
-def publish_weights(folder: Path, model: nn.Module, tokenizer: Any) -> None:
-    """The final weights and tokenizer into the output folder, beside what is there: each file whole or not at all."""
-    staged = temporary_name(folder / "weights")
-    staged.mkdir()
-    try:
-        save_weights(staged, model, tokenizer)
-        written = sorted(p.name for p in staged.iterdir() if p.is_file())
-        for name in written:
-            fsync_path(staged / name)
-            os.replace(staged / name, folder / name)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
-    # An earlier run's adapter, shards or whole model would be loaded over this one, or in its place.
-    patterns = WHOLE_MODEL if hasattr(model, "peft_config") else WEIGHT_FILES
-    for stale in (p for pattern in patterns for p in folder.glob(pattern) if p.name not in written):
-        stale.unlink()
-
-
-def save_checkpoint(
-    root: Path,
-    step: int,
-    model: nn.Module,
-    tokenizer: Any,
-    state: Mapping[str, Any],
-    *,
-    optimizer: torch.optim.Optimizer | None,
-    trainable: Sequence[tuple[str, nn.Parameter]],
-    random_state: Mapping[str, torch.Tensor],
-) -> Path:
-    """Write ``root/checkpoint-<step>``: weights, tokenizer, optimizer by parameter name, random state, and a manifest
-    with the size and SHA-256 of every file. ``optimizer`` None leaves a checkpoint that cannot be resumed.
-
-    Raises ``StoppedError`` on a full disk; what was there before is intact.
-    """
-    target = root / f"checkpoint-{step}"
-    with atomic_folder(target) as folder:
-        save_weights(folder, model, tokenizer)
-        if optimizer is not None:
-            _or_full_disk(folder, lambda: save_file(_optimizer_tensors(optimizer, trainable), folder / OPTIMIZER))
-            _or_full_disk(folder, lambda: save_file(dict(random_state), folder / RANDOM))
-        (folder / STATE).write_text(json.dumps(dict(state), indent=2), encoding="utf-8")
-        files = {
-            str(p.relative_to(folder)): {"bytes": p.stat().st_size, "sha256": sha256_of(p)}
-            for p in sorted(folder.rglob("*"))
-            if p.is_file()
-        }
-        manifest = {"format_version": FORMAT_VERSION, "step": step, "files": files}
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
-    return target
-
-
-def _or_full_disk(folder: Path, write) -> None:  # type: ignore[no-untyped-def]
-    try:
-        write()
-    except Exception as error:
-        # safetensors wraps the system's error in its own kind, with the number only in the text
-        if "No space left" in str(error) or "os error 28" in str(error) or "code: 28" in str(error):
-            checkpoint = folder.name.startswith(".checkpoint-")
-            raise StoppedError(
-                f"the disk is full while saving {'a checkpoint' if checkpoint else 'the model'}",
-                where=str(folder.parent),
-                mend="Free some space and run the same command again"
-                + (
-                    ": it goes on from the last whole checkpoint."
-                    if checkpoint
-                    else "; what was there before is intact."
-                ),
-            ) from error
-        raise
-
-
-def _optimizer_tensors(
-    optimizer: torch.optim.Optimizer, trainable: Sequence[tuple[str, nn.Parameter]]
-) -> dict[str, torch.Tensor]:
-    return {
-        f"{name}|{key}": value.detach().cpu().contiguous()
-        for name, parameter in trainable
-        for key, value in optimizer.state.get(parameter, {}).items()
-    }
-
-
-def load_optimizer(
-    checkpoint: Checkpoint, optimizer: torch.optim.Optimizer, trainable: Sequence[tuple[str, nn.Parameter]]
-) -> None:
-    """Put the saved moments back, by parameter name. Raises ``UsageError`` where the names do not match."""
     tensors = load_file(checkpoint.path / OPTIMIZER)
-    for name, parameter in trainable:
-        state = {key.rpartition("|")[2]: value for key, value in tensors.items() if key.rpartition("|")[0] == name}
-        if not state:
-            raise UsageError(f'the optimizer state has nothing for "{name}"', where=str(checkpoint.path))
-        optimizer.state[parameter] = {
-            k: v if k == "step" and v.ndim == 0 and parameter.device.type == "cpu" else v.to(parameter.device)
-            for k, v in state.items()
-        }
+    return {f"model.{name}": value for name, value in tensors.items()} if checkpoint.version == 1 else tensors
 
 
 def load_random_state(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
-    """The random generators' states, as ``Single.random_state`` gave them."""
-    return load_file(checkpoint.path / RANDOM)
+    """The random generators' states of every rank: "0|cpu", "0|cuda", "1|cpu", …"""
+    from safetensors.torch import load_file
+
+    state = load_file(checkpoint.path / RANDOM)
+    return {f"0|{name}": value for name, value in state.items()} if checkpoint.version == 1 else state
+
+
+def check_trained(checkpoint: Checkpoint, trained: Mapping[str, Sequence[int]]) -> None:
+    """Raise ``UsageError`` where a checkpoint's parameters are not this run's, with the first tensor that differs.
+
+    ``trained`` are the names and whole shapes of the trained parameters as the model was built now.
+    """
+    saved = checkpoint.trained
+    if not saved:
+        return
+    where = str(checkpoint.path)
+    mend = "Resume with the model, method and targets that it was written with, or drop resume_from_checkpoint."
+    for name, shape in trained.items():
+        if name not in saved:
+            what = f'it is of another model: it has no parameter "{name}" ({len(saved)} there, {len(trained)} here)'
+            raise UsageError(what, where=where, mend=mend)
+        if list(shape) != saved[name]:
+            what = f'it is of another model: "{name}" is {saved[name]} there and {list(shape)} here'
+            raise UsageError(what, where=where, mend=mend)
+    if extra := next((name for name in saved if name not in trained), None):
+        raise UsageError(f'it is of another model: "{extra}" is trained there and not here', where=where, mend=mend)
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
     """A checkpoint whose every file is there with the right size and hash. Raises ``UsageError`` for any other."""
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UsageError(f"no checkpoint of ours: it has no {MANIFEST}", where=str(path)) from None
     except (json.JSONDecodeError, UnicodeDecodeError):
         manifest = None
+    except OSError as error:
+        raise UsageError(f"{MANIFEST} cannot be read: {error.strerror or error}", where=str(path)) from None
     if not isinstance(manifest, dict):
         raise UsageError(f"{MANIFEST} is damaged", where=str(path))
-    if manifest.get("format_version") != FORMAT_VERSION:
-        raise UsageError(
-            f"checkpoint format {manifest.get('format_version')} is not read by this version", where=str(path)
-        )
-    files = manifest.get("files")
-    if not isinstance(files, dict) or not isinstance(manifest.get("step"), int) or STATE not in files:
+    version = manifest.get("format_version")
+    if version not in READ_VERSIONS:
+        raise UsageError(f"checkpoint format {version} is not read by this version", where=str(path))
+    files, trained = manifest.get("files"), manifest.get("trained", {})
+    sound = isinstance(manifest.get("step"), int) and isinstance(trained, dict)
+    if not isinstance(files, dict) or STATE not in files or not (sound and all(map(_is_fact, files.values()))):
         raise UsageError(f"{MANIFEST} is damaged", where=str(path))
     for name, facts in files.items():
-        file = path / name
-        if not file.is_file() or file.stat().st_size != facts["bytes"] or sha256_of(file) != facts["sha256"]:
-            raise UsageError(f'"{name}" is missing or damaged', where=str(path))
-    return Checkpoint(path, manifest["step"], json.loads((path / STATE).read_text(encoding="utf-8")))
+        if fault := _fault(path / name, facts):
+            raise UsageError(f'"{name}" {fault}', where=str(path))
+    state = json.loads((path / STATE).read_text(encoding="utf-8"))
+    return Checkpoint(path, manifest["step"], state, trained, version)
+
+
+def _is_fact(facts: object) -> bool:
+    return isinstance(facts, dict) and {"bytes", "sha256"} <= facts.keys()
+
+
+def _fault(file: Path, facts: Mapping[str, Any]) -> str | None:
+    """What is wrong with one file; sizes first, since a hash takes its time."""
+    try:
+        num_bytes = file.stat().st_size
+        if num_bytes != facts["bytes"]:
+            return f"is missing or damaged: it has {num_bytes} bytes of {facts['bytes']}"
+        return None if sha256_of(file) == facts["sha256"] else "is missing or damaged: its SHA-256 is another"
+    except (FileNotFoundError, NotADirectoryError):
+        return "is missing or damaged: there is no such file"
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
 
 
 def list_checkpoints(root: Path) -> list[Path]:
@@ -225,7 +164,30 @@ def newest_checkpoint(root: Path) -> Checkpoint | None:
     return None
 
 
-def prune(root: Path, keep: int | None) -> None:
-    """Remove the oldest checkpoints beyond ``keep``; None, 0 and less keep all, as the Trainer does."""
-    for path in list_checkpoints(root)[keep:] if keep and keep > 0 else []:
-        shutil.rmtree(path, ignore_errors=True)
+def prune(root: Path, keep: int | None, *, protected: Collection[int] = ()) -> None:
+    """Remove the oldest checkpoints beyond ``keep``; None, 0 and less keep all, as the Trainer does.
+
+    The newest one and those of the ``protected`` steps stay, and count among the kept (as the Trainer's best one).
+    A folder is renamed before it is emptied: a kill in between leaves no torn checkpoint.
+    """
+    if not keep or keep < 1:
+        return
+    found = list_checkpoints(root)
+    held = {path for path in found[1:] if step_of(path) in protected} | set(found[:1])
+    for path in found[1:]:
+        if path in held:
+            continue
+        if len(held) < keep:
+            held.add(path)
+            continue
+        remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a checkpoint's folder at once, as far as any reader can see; what the system will not remove is told."""
+    aside = temporary_name(path)
+    try:
+        os.replace(path, aside)
+        shutil.rmtree(aside)
+    except OSError as error:
+        log.warning("%s could not be removed: %s", path, error.strerror or error)

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from registry.atomic import TEMPORARY_MARK, write_json
-from registry.errors import UsageError
+from registry.atomic import TEMPORARY_MARK, temporary_name, write_json
+from registry.errors import UsageError, reason_of
 from trainkit.checkpoint import Checkpoint, is_whole, list_checkpoints, newest_checkpoint, open_checkpoint, step_of
 from trainkit.config import RunConfig
+from trainkit.parameters import weight_shapes
 from trainkit.preflight import check_writable
 
 log = logging.getLogger("tunekit")
 
 RUN_FILE = "run.json"
+LOCK = ".run.lock"
 FORMAT_VERSION = 1
 # What an older run wrote beside its weights, and the new one may not write again.
 RESULT_FILES = (
@@ -46,24 +49,57 @@ def hold(folder: Path) -> Iterator[None]:
     """Keep other runs out of ``folder`` (which is made) for the time of the block. Raises ``UsageError`` where one is in."""
     check_writable(folder)
     made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".run.lock")
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _locked(folder)
+    except OSError as error:  # what the permissions did not tell: a read-only disk, a quota that is used up
         raise UsageError(
-            "another run is at work in this folder",
-            where=str(folder),
-            mend="Wait for it, or choose another output_dir.",
+            f"cannot be written to: {reason_of(error)}", where=str(folder), mend="Choose another output_dir."
         ) from None
     try:
         yield
     finally:
-        # While it is still held: a run that was refused leaves no trace.
-        Path(lock.lock_file).unlink(missing_ok=True)
-        if made and not any(folder.iterdir()):
-            folder.rmdir()
+        with suppress(OSError):  # the disk may have gone read-only meanwhile; whatever ended the run is to be told
+            # While it is still held: a run that was refused leaves no trace.
+            Path(lock.lock_file).unlink(missing_ok=True)
+            if made and not any(folder.iterdir()):
+                folder.rmdir()
         lock.release()
+
+
+def _locked(folder: Path) -> FileLock:
+    """The folder's lock, taken. The system lets go of it when its process ends, however it ends: a killed run blocks
+    nobody. Raises ``UsageError`` where another process has it."""
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise _in_use(folder) from None
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        log.warning("%s: this file system has no locks, so nothing keeps a second run out of the folder", folder)
+    return lock
+
+
+def check_free(folder: Path) -> None:
+    """Raise ``UsageError`` where a run is at work in ``folder``; nothing is made or changed."""
+    if not (folder / LOCK).is_file():
+        return
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise _in_use(folder) from None
+    except (OSError, NotImplementedError):
+        return
+    lock.release()
+
+
+def _in_use(folder: Path) -> UsageError:
+    return UsageError(
+        "another run is at work in this folder", where=str(folder), mend="Wait for it, or choose another output_dir."
+    )
 
 
 def claim_folder(config: RunConfig, *, fresh: bool) -> Claim:
@@ -157,7 +193,17 @@ def check_same_start(claim: Claim, config: RunConfig, digest: str) -> None:
     would not go on. Another config (for a checkpoint named by the user) is only said."""
     if claim.checkpoint is None:
         return
+    is_adapter = (claim.checkpoint.path / "adapter_config.json").is_file()
+    wants_adapter = config.method.finetuning_type in ("lora", "oft")
+    if is_adapter != wants_adapter:
+        held = "an adapter" if is_adapter else "a whole model"
+        raise UsageError(
+            f"holds {held}, which finetuning_type: {config.method.finetuning_type} cannot go on with",
+            where=str(claim.checkpoint.path),
+            mend="Resume with the method that it was written with, or drop resume_from_checkpoint.",
+        )
     if claim.checkpoint.state.get("data") != digest:
+        check_same_shapes(claim.checkpoint.path, Path(config.model.model_name_or_path))
         raise UsageError(
             "the data or the base model has changed since the run of this checkpoint began",
             where=str(claim.checkpoint.path),
@@ -165,6 +211,36 @@ def check_same_start(claim: Claim, config: RunConfig, digest: str) -> None:
         )
     if claim.checkpoint.state.get("fingerprint") != config.fingerprint():
         log.warning("the checkpoint is of another config: its losses go on under this one's settings")
+
+
+def check_same_shapes(checkpoint: Path, base: Path) -> None:
+    """Raise ``UsageError`` naming the first tensor of a checkpoint that its base has in another shape, or not at all.
+
+    Both are read from the heads of the files. Of an adapter, the matrices' outer sizes must be those of the layer.
+    """
+    there, here = weight_shapes(checkpoint, prefix="model"), weight_shapes(base)
+    where, mend = str(checkpoint), f"Resume with the model that it was written for; {base} is another one."
+    for name, shape in there.items() if here else ():
+        if name in here and here[name] != shape:
+            raise UsageError(
+                f'it is of another model: "{name}" is {shape} there and {here[name]} in the base',
+                where=where,
+                mend=mend,
+            )
+    for name, shape in weight_shapes(checkpoint, prefix="adapter_model").items() if here else ():
+        module, _, part = name.removeprefix("base_model.model.").partition(".lora_")
+        layer = here.get(f"{module}.weight")
+        axis = {"A.weight": 1, "B.weight": 0}.get(part)
+        if axis is None:
+            continue
+        if layer is None:
+            raise UsageError(f'it is of another model: the base has no "{module}"', where=where, mend=mend)
+        if layer[axis] != shape[axis]:
+            raise UsageError(
+                f'it is of another model: "{name}" is {shape} there, for a layer of {layer} in the base',
+                where=where,
+                mend=mend,
+            )
 
 
 def check_before_end(claim: Claim, total_steps: int) -> None:
@@ -182,7 +258,9 @@ def begin(claim: Claim, config: RunConfig, digest: str, total_steps: int) -> Non
     claim.folder.mkdir(parents=True, exist_ok=True)
     for path in list_checkpoints(claim.folder):
         if claim.checkpoint is None or (path != claim.checkpoint.path and step_of(path) > claim.checkpoint.step):
-            shutil.rmtree(path)  # another run's, or later than where this one goes on
+            # Another run's, or later than where this one goes on. All vanish before the first is emptied, so that no
+            # kill in between leaves some of them to go on from.
+            path.rename(temporary_name(path))
     if claim.checkpoint is None:
         for name in (*RESULT_FILES, *(p.name for p in claim.folder.glob("training_*.png"))):
             (claim.folder / name).unlink(missing_ok=True)

@@ -48,19 +48,27 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Train: stages pt, sft and dpo, with all weights or LoRA. An unfinished run of the same config goes on."""
-    set_up_logging(quiet)
-    from trainkit.start import start
+    from trainkit.launch import as_one_of_many, launch_if_asked
+    from trainkit.place import place_of
 
-    result = start(*_file_and_words(words), fresh=fresh, quiet=quiet)
-    if json:
-        print_json(result.as_json())
-    elif not quiet:
-        first, last = result.first_loss, result.last_loss
-        print(
-            f"loss {first:.4f} → {last:.4f}; the model is in {result.folder}"
-            if first and last
-            else f"done: {result.folder}"
-        )
+    with as_one_of_many():
+        first_process = place_of().first
+        set_up_logging(quiet or not first_process)
+        launched = launch_if_asked(*_file_and_words(words))
+        if launched is not None:
+            raise typer.Exit(launched)
+        from trainkit.start import start
+
+        result = start(*_file_and_words(words), fresh=fresh, quiet=quiet)
+        if json and first_process:
+            print_json(result.as_json())
+        elif first_process and not quiet:
+            first, last = result.first_loss, result.last_loss
+            print(
+                f"loss {first:.4f} → {last:.4f}; the model is in {result.folder}"
+                if first and last
+                else f"done: {result.folder}"
+            )
 
 
 @app.command(no_args_is_help=True)

@@ -21,8 +21,19 @@ FREE = (
     "per_device_eval_batch_size",
     "use_cpu",
     "gradient_checkpointing",
+    "gradient_checkpointing_kwargs",
     "disable_gradient_checkpointing",
+    "compute_accuracy",
+    "early_stopping_steps",
+    "load_best_model_at_end",
+    "metric_for_best_model",
+    "greater_is_better",
     "eval_on_each_dataset",
+    "compute_accuracy",
+    "early_stopping_steps",
+    "load_best_model_at_end",
+    "metric_for_best_model",
+    "greater_is_better",
     "preprocessing_num_workers",
     "cache_path",
 )
@@ -39,6 +50,18 @@ class ModelConfig:
     trust_remote_code: bool
     flash_attn: str
     infer_dtype: str
+    adapter_folder: str | None
+    quantization_bit: int | None
+    quantization_method: str
+    quantization_type: str
+    double_quantization: bool
+    upcast_layernorm: bool
+    resize_vocab: bool
+    add_tokens: tuple[str, ...] | None
+    add_special_tokens: tuple[str, ...] | None
+    new_special_tokens_config: str | None
+    init_special_tokens: str
+    rope_scaling: str | None
 
 
 @dataclass(frozen=True)
@@ -78,9 +101,15 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """Which parameters are trained."""
+    """Which parameters are trained. ``pissa_iter`` in rounds of the fast SVD, -1 for the exact one;
+    ``freeze_trainable_layers`` counts from the end, below 0 from the start."""
 
     finetuning_type: str
+    pure_bf16: bool
+    freeze_trainable_layers: int
+    freeze_trainable_modules: tuple[str, ...]
+    freeze_extra_modules: tuple[str, ...] | None
+    use_llama_pro: bool
     lora_rank: int
     lora_alpha: int | None
     lora_dropout: float
@@ -89,20 +118,52 @@ class MethodConfig:
     use_dora: bool
     additional_target: tuple[str, ...] | None
     create_new_adapter: bool
+    loraplus_lr_ratio: float | None
+    loraplus_lr_embedding: float
+    pissa_init: bool
+    pissa_iter: int
+    pissa_convert: bool
+    oft_rank: int
+    oft_block_size: int
+    oft_target: tuple[str, ...]
+    module_dropout: float
 
 
 @dataclass(frozen=True)
 class PreferenceConfig:
-    """The preference loss. ``pref_beta`` scales the log-ratio (Rafailov et al. 2023, eq. 7)."""
+    """The preference loss (``trainkit.stages.losses``) and what it is measured against. ``pref_beta`` scales the log-ratio
+    (Rafailov et al. 2023, eq. 7)."""
 
     pref_beta: float
     pref_loss: str
     dpo_label_smoothing: float
+    pref_ftx: float
+    pref_bco_weight: float
+    simpo_gamma: float
+    ld_alpha: float | None
+    kto_chosen_weight: float
+    kto_rejected_weight: float
+    ref_model: str | None
+    ref_model_adapters: tuple[str, ...] | None
+    ref_model_quantization_bit: int | None
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """What answers' tokens are weighed by (``trainkit.stages.sft``), and the noise on embeddings (``trainkit.neftune``)."""
+
+    use_dft_loss: bool
+    use_asft_loss: bool
+    asft_alpha: float
+    use_eaft_loss: bool
+    eaft_alpha: float
+    neftune_noise_alpha: float | None
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """Optimizer and schedule. Steps are optimizer steps; a ``warmup_steps`` below 1 is a share of them."""
+    """Optimizer and schedule. Steps are optimizer steps; a ``warmup_steps`` below 1 is a share of them. The scales of
+    GaLore and APOLLO multiply the projected update (APOLLO's by its root)."""
 
     optim: str
     learning_rate: float
@@ -115,6 +176,35 @@ class OptimConfig:
     lr_scheduler_kwargs: dict[str, Any] | None
     warmup_ratio: float | None
     warmup_steps: int | float
+    optim_args: str | None
+    optim_target_modules: tuple[str, ...] | None
+    use_galore: bool
+    galore_target: tuple[str, ...]
+    galore_rank: int
+    galore_update_interval: int
+    galore_scale: float
+    galore_proj_type: str
+    galore_layerwise: bool
+    use_apollo: bool
+    apollo_target: tuple[str, ...]
+    apollo_rank: int
+    apollo_update_interval: int
+    apollo_scale: float
+    apollo_proj: str
+    apollo_proj_type: str
+    apollo_scale_type: str
+    apollo_layerwise: bool
+    apollo_scale_front: bool
+    use_badam: bool
+    badam_mode: str
+    badam_start_block: int | None
+    badam_switch_mode: str | None
+    badam_switch_interval: int | None
+    badam_update_ratio: float
+    badam_mask_mode: str
+    badam_verbose: int
+    use_adam_mini: bool
+    use_muon: bool
 
 
 @dataclass(frozen=True)
@@ -126,12 +216,17 @@ class LoopConfig:
     gradient_accumulation_steps: int
     num_train_epochs: float
     max_steps: int
+    max_skipped_steps: int
     disable_shuffling: bool
     seed: int
     data_seed: int | None
     bf16: bool
     gradient_checkpointing: bool | None
+    gradient_checkpointing_kwargs: dict[str, Any] | None
     disable_gradient_checkpointing: bool
+    torch_compile: bool
+    torch_compile_backend: str | None
+    torch_compile_mode: str | None
     use_cpu: bool
     logging_strategy: str
     logging_steps: int | float
@@ -142,6 +237,13 @@ class LoopConfig:
     save_only_model: bool
     eval_strategy: str
     eval_steps: int | float | None
+    eval_delay: int | float
+    eval_on_start: bool
+    compute_accuracy: bool
+    early_stopping_steps: int | None
+    load_best_model_at_end: bool
+    metric_for_best_model: str | None
+    greater_is_better: bool | None
 
     def recompute(self, *, on_gpu: bool) -> bool:
         """Whether activations are recomputed in the backward pass; unset, as LLaMA-Factory does: on a GPU, where memory
@@ -149,6 +251,43 @@ class LoopConfig:
         if self.gradient_checkpointing is not None:
             return self.gradient_checkpointing
         return on_gpu and not self.disable_gradient_checkpointing
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """Which trackers are told the numbers of a run, and under what names. Their keys come from the environment."""
+
+    report_to: tuple[str, ...] | None
+    run_name: str | None
+    logging_dir: str | None
+    project: str
+    trackio_space_id: str | None
+    trackio_bucket_id: str | None
+    trackio_static_space_id: bool | str | None
+    use_swanlab: bool
+    swanlab_project: str | None
+    swanlab_workspace: str | None
+    swanlab_run_name: str | None
+    swanlab_mode: str
+    swanlab_logdir: str | None
+
+
+@dataclass(frozen=True)
+class BackendConfig:
+    """With how many processes a run computes, and what each of them holds. ``deepspeed`` a file or its content;
+    ``ddp_timeout`` in seconds; ``ddp_bucket_cap_mb`` in MiB."""
+
+    deepspeed: str | dict[str, Any] | None
+    fsdp: bool | str | None
+    fsdp_config: str | dict[str, Any] | None
+    fsdp_transformer_layer_cls_to_wrap: tuple[str, ...] | None
+    ddp_backend: str | None
+    ddp_timeout: int
+    ddp_find_unused_parameters: bool | None
+    ddp_bucket_cap_mb: int | None
+    ddp_broadcast_buffers: bool | None
+    ddp_static_graph: bool | None
+    data_shared_file_system: bool
 
 
 @dataclass(frozen=True)
@@ -192,8 +331,11 @@ class RunConfig:
     data: DataConfig
     method: MethodConfig
     preference: PreferenceConfig
+    loss: LossConfig
     optim: OptimConfig
     loop: LoopConfig
+    report: ReportConfig
+    backend: BackendConfig
     sample: SampleConfig
     export: ExportConfig
     source: str
@@ -208,7 +350,7 @@ class RunConfig:
     def fingerprint(self) -> str:
         """A hash of everything that shapes the losses: the same for two runs that may continue each other."""
         parts = asdict(self)
-        shaping = {k: parts[k] for k in ("stage", "compat", "model", "method", "preference", "optim")}
+        shaping = {k: parts[k] for k in ("stage", "compat", "model", "method", "preference", "loss", "optim")}
         shaping["data"] = {k: v for k, v in parts["data"].items() if k not in FREE}
         shaping["loop"] = {
             k: v for k, v in parts["loop"].items() if k not in FREE and not k.startswith(("logging", "save", "eval"))
@@ -229,8 +371,11 @@ PARTS = {
     "data": DataConfig,
     "method": MethodConfig,
     "preference": PreferenceConfig,
+    "loss": LossConfig,
     "optim": OptimConfig,
     "loop": LoopConfig,
+    "report": ReportConfig,
+    "backend": BackendConfig,
     "sample": SampleConfig,
     "export": ExportConfig,
 }

@@ -6,36 +6,18 @@ from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
-from registry.errors import UsageError, did_you_mean
+from registry.errors import UsageError
+from trainkit.backends.rules import backend_rules
+from trainkit.method_rules import method_notes, method_rules
+from trainkit.optimizers.rules import optimizer_notes, optimizer_rules
+from trainkit.schedule_rules import schedule_faults, schedule_notes
+from trainkit.watch_rules import watch_notes, watch_rules
 
-STAGES_BUILT = ("pt", "sft", "dpo")
+STAGES_BUILT = ("pt", "sft", "rm", "dpo", "kto")
 STAGES_STREAMED = ("pt", "sft")
-METHODS_BUILT = ("full", "lora")
-SCHEDULES_BUILT = (
-    "linear",
-    "cosine",
-    "constant",
-    "constant_with_warmup",
-    "polynomial",
-    "inverse_sqrt",
-    "cosine_with_min_lr",
-)
-# What each schedule may be told in lr_scheduler_kwargs; the others take nothing.
-SCHEDULE_SETTINGS = {
-    "cosine": ("num_cycles",),
-    "cosine_with_min_lr": ("num_cycles", "min_lr", "min_lr_rate"),
-    "polynomial": ("lr_end", "power"),
-    "inverse_sqrt": ("timescale",),
-}
-OPTIMIZERS_BUILT = ("adamw_torch", "adamw_torch_fused")
-PREF_LOSSES_BUILT = ("sigmoid",)
 # Keys of which only some values train as yet.
 BUILT = {
     "stage": STAGES_BUILT,
-    "finetuning_type": METHODS_BUILT,
-    "lr_scheduler_type": SCHEDULES_BUILT,
-    "optim": OPTIMIZERS_BUILT,
-    "pref_loss": PREF_LOSSES_BUILT,
 }
 
 Rule = tuple[bool, str, str]  # broken?, the keys at fault with spaces between, what is wrong
@@ -45,7 +27,16 @@ Lines = Mapping[str, int]
 def combination_faults(v: Mapping[str, Any], lines: Lines | None = None, doubtful: Set[str] = frozenset()) -> list[str]:
     """What does not go together, though each key is right by itself (as LLaMA-Factory 0.9.5): each fault with the
     lines of its keys. Rules on a ``doubtful`` key are passed over, as its value was not understood."""
-    rules = [*_data_rules(v), *_stage_rules(v), *_number_rules(v), *_schedule_rules(v)]
+    rules = [
+        *_data_rules(v),
+        *_vocabulary_rules(v),
+        *_stage_rules(v),
+        *method_rules(v),
+        *_number_rules(v),
+        *optimizer_rules(v),
+        *backend_rules(v),
+    ]
+    rules += [*watch_rules(v), *((True, keys, fault) for keys, fault in schedule_faults(v))]
     return [
         _placed(keys.split(), fault, lines or {})
         for broken, keys, fault in rules
@@ -84,7 +75,9 @@ def _stream_rules(v: Mapping[str, Any]) -> list[Rule]:
 def derive(v: Mapping[str, Any]) -> tuple[dict[str, tuple[Any, str]], list[str]]:
     """Values that follow from others: key → (value, the key it follows from); and what a user should be told of it."""
     found: dict[str, tuple[Any, str]] = {}
-    notes = []
+    notes = [*method_notes(v), *optimizer_notes(v), *schedule_notes(v)]
+    if v["pure_bf16"] and not v["bf16"]:
+        found["bf16"] = (True, "pure_bf16")
     if v["neat_packing"] and not v["packing"]:
         found["packing"] = (True, "neat_packing")
         if v["packing"] is False:
@@ -94,17 +87,24 @@ def derive(v: Mapping[str, Any]) -> tuple[dict[str, tuple[Any, str]], list[str]]
         notes.append(
             f"disable_shuffling keeps the rows in order, so batching_strategy: {v['batching_strategy']} is off"
         )
+    if v["new_special_tokens_config"] and v["add_special_tokens"]:
+        found["add_special_tokens"] = (None, "new_special_tokens_config")
+        notes.append("new_special_tokens_config names the special tokens, so add_special_tokens is passed over")
+    if v["init_special_tokens"] != "noise_init" and not v["new_special_tokens_config"]:
+        found["init_special_tokens"] = ("noise_init", "new_special_tokens_config")
+        notes.append(
+            f"init_special_tokens: {v['init_special_tokens']} needs the descriptions of new_special_tokens_config; "
+            "new tokens begin as noise_init says"
+        )
     for key in ("cache_path", "tokenized_path"):
         if str(v[key] or "").startswith("~"):
             found[key] = (str(Path(v[key]).expanduser()), key)
-    if v["packing"] and v["stage"] in ("rm", "dpo", "kto"):
-        notes.append(f"packing: true packs nothing in stage {v['stage']}; rows are padded")
     packs = v["neat_packing"] or v["packing"] or (v["stage"] == "pt" and v["packing"] is None)
     if packs and v["stage"] in ("pt", "sft") and v["batching_strategy"] != "plain":
         notes.append(f"packed blocks are of one length, so batching_strategy: {v['batching_strategy']} changes nothing")
-    if v["do_train"] and not v["bf16"] and not v["use_cpu"]:
+    if v["do_train"] and not (v["bf16"] or v["pure_bf16"]) and not v["use_cpu"]:
         notes.append("bf16 is off: everything is computed in fp32, which a GPU does at a fraction of its speed")
-    return found, notes
+    return found, [*notes, *watch_notes(v)]
 
 
 def _placed(keys: list[str], fault: str, lines: Lines) -> str:
@@ -141,6 +141,18 @@ def _data_rules(v: Mapping[str, Any]) -> list[Rule]:
     return [*rules, *_interleave_rules(v)]
 
 
+def _vocabulary_rules(v: Mapping[str, Any]) -> list[Rule]:
+    keys = ("resize_vocab", "add_tokens", "add_special_tokens", "new_special_tokens_config")
+    return [
+        (
+            bool(v.get("quantization_bit") and v[key]),
+            f"quantization_bit {key}",
+            f'"{key}" and "quantization_bit" exclude each other: the vocabulary of a quantised model cannot grow',
+        )
+        for key in keys
+    ]
+
+
 def _interleave_rules(v: Mapping[str, Any]) -> list[Rule]:
     from trainkit.data.mixing import check_probs
 
@@ -158,8 +170,21 @@ def _interleave_rules(v: Mapping[str, Any]) -> list[Rule]:
     return rules[:1]  # the second would say the same
 
 
+def _loss_rules(v: Mapping[str, Any]) -> list[Rule]:
+    asked = [key for key in ("use_dft_loss", "use_asft_loss", "use_eaft_loss") if v[key]]
+    both = " and ".join(f'"{key}"' for key in asked)
+    return [
+        (len(asked) > 1, " ".join(asked), f"{both} are different losses: choose one"),
+        (
+            bool(asked) and v["stage"] != "sft",
+            f"{' '.join(asked)} stage",
+            f"{both} {'is' if len(asked) == 1 else 'are'} for stage sft, not for {v['stage']}",
+        ),
+    ]
+
+
 def _stage_rules(v: Mapping[str, Any]) -> list[Rule]:
-    lora, sft, pt = v["finetuning_type"] == "lora", v["stage"] == "sft", v["stage"] == "pt"
+    sft, pt = v["stage"] == "sft", v["stage"] == "pt"
     # strict shortens the blocks by one, as LLaMA-Factory does once packing is asked for
     least = (2 if pt else 1) + (1 if v["compat"] == "strict" and (v["packing"] or v["neat_packing"]) else 0)
     rules = [
@@ -174,6 +199,8 @@ def _stage_rules(v: Mapping[str, Any]) -> list[Rule]:
             "dpo_label_smoothing pref_loss",
             f'"dpo_label_smoothing" is for pref_loss sigmoid only, not for {v["pref_loss"]}',
         ),
+        *_preference_rules(v),
+        *_loss_rules(v),
         (
             pt and v["cutoff_len"] < 2,
             "cutoff_len stage",
@@ -189,11 +216,28 @@ def _stage_rules(v: Mapping[str, Any]) -> list[Rule]:
         (not sft and v[key], f"{key} stage", f'"{key}" is for stage sft only')
         for key in ("train_on_prompt", "mask_history", "neat_packing")
     ]
-    rules += [
-        (not lora and bool(v[key]), f"{key} finetuning_type", f'"{key}" needs finetuning_type lora')
-        for key in ("adapter_name_or_path", "use_rslora", "use_dora")
-    ]
     return rules
+
+
+def _preference_rules(v: Mapping[str, Any]) -> list[Rule]:
+    free = v["pref_loss"] in ("orpo", "simpo")
+    return [
+        (
+            v["pref_loss"] == "ipo" and v["pref_beta"] == 0,
+            "pref_beta pref_loss",
+            '"pref_beta" must be above 0 for ipo: the gap that it aims at is 1 / (2 beta)',
+        ),
+        (
+            free and v["pref_bco_weight"] > 0,
+            "pref_bco_weight pref_loss",
+            f'"pref_bco_weight" judges answers against a reference, and pref_loss {v["pref_loss"]} has none',
+        ),
+        (
+            free and v["stage"] == "dpo" and bool(v["ref_model"]),
+            "ref_model pref_loss",
+            f'"ref_model" would not be used: pref_loss {v["pref_loss"]} has no reference',
+        ),
+    ]
 
 
 def _number_rules(v: Mapping[str, Any]) -> list[Rule]:
@@ -217,18 +261,3 @@ def _number_rules(v: Mapping[str, Any]) -> list[Rule]:
     return rules + [
         (v[key] >= 1, key, f'"{key}" is {v[key]:g}, and must be below 1') for key in ("adam_beta1", "adam_beta2")
     ]
-
-
-def _schedule_rules(v: Mapping[str, Any]) -> list[Rule]:
-    """Settings that the chosen schedule does not have, or that are no numbers it can work with."""
-    known = SCHEDULE_SETTINGS.get(v["lr_scheduler_type"], ())
-    faults = []
-    for name, value in (v["lr_scheduler_kwargs"] or {}).items():
-        if name not in known:
-            there = f"it takes {', '.join(known)}. {did_you_mean(str(name), known)}" if known else "it takes none"
-            faults.append(f'"lr_scheduler_kwargs": {v["lr_scheduler_type"]} has no setting "{name}"; {there}'.rstrip())
-        elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-            faults.append(f'"lr_scheduler_kwargs.{name}" must be a number of 0 or more, not {value!r}')
-        elif name == "timescale" and value == 0:
-            faults.append('"lr_scheduler_kwargs.timescale" must be above 0')
-    return [(True, "lr_scheduler_kwargs", fault) for fault in faults]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +14,24 @@ from registry.errors import StoppedError, UsageError
 from registry.manifest import Ledger, build_manifest, manifest_path, write_manifest
 from registry.tokenizer import open_tokenizer
 from trainkit.chat_template import chat_template_of
-from trainkit.checkpoint import save_weights
 from trainkit.config import RunConfig
-from trainkit.hub import adapters_below, tokenizer_folder
+from trainkit.hub import adapter_folders, adapter_paths, tokenizer_folder
+from trainkit.layout import save_weights
+from trainkit.loading import loaded
+from trainkit.methods.adapters import merge_adapters, put_on, untie_for, warn_of_other_bases
 from trainkit.model import (
     DTYPES,
     align_special_ids,
     check_room,
     load_base,
-    loaded,
-    merge_adapters,
     tokenizer_to_save,
 )
 from trainkit.modelfile import modelfile_of
+from trainkit.new_tokens import new_tokens
 from trainkit.preflight import check_swappable
+from trainkit.quantize import is_quantised
 from trainkit.rules import render_rules
+from trainkit.vocabulary import fit_to_adapter, resize_to
 
 log = logging.getLogger("tunekit")
 
@@ -51,7 +52,7 @@ def export_model(config: RunConfig) -> dict[str, Any]:
         raise UsageError(
             "the folder is not empty, and no earlier export", where=str(target), mend="Choose another export_dir."
         )
-    adapters = list(config.model.adapter_name_or_path or ())
+    adapters = [str(path) for path in adapter_paths(config.model)]
     for name in (config.model.model_name_or_path, *adapters):
         if Path(name).is_dir() and Path(name).resolve().is_relative_to(target.resolve()):
             raise UsageError(
@@ -60,9 +61,22 @@ def export_model(config: RunConfig) -> dict[str, Any]:
                 mend="Choose another export_dir.",
             )
     source = tokenizer_folder(config.model)
-    tokenizer, _ = open_tokenizer(source, config.data.template, rules=render_rules(config))
+    tokenizer, _ = open_tokenizer(
+        source, config.data.template, rules=render_rules(config), added=new_tokens(config.model)
+    )
     # Merged in float32 and rounded once: merging in bfloat16 would round every adapter's product too.
     model = load_base(config.model, torch.float32)
+    if is_quantised(model):
+        raise UsageError(
+            "the weights are quantised, and export writes ordinary ones",
+            where=config.model.model_name_or_path,
+            mend="Name the unquantised model; an adapter that was trained on quantised weights fits it too.",
+        )
+    adapters = adapter_folders(config.model)
+    warn_of_other_bases(config.model.model_name_or_path, adapters)
+    for adapter in adapters:
+        fit_to_adapter(model, adapter)
+    resize_to(model, tokenizer, config.model, seed=config.loop.seed)
     check_room(model, tokenizer)
     align_special_ids(model, tokenizer)
     model, difference = _merge_checked(model, adapters)
@@ -88,20 +102,6 @@ def export_model(config: RunConfig) -> dict[str, Any]:
     return {"command": "export", "outputs": [str(target)], **facts}
 
 
-def warn_of_other_bases(base: str, adapters: Sequence[str]) -> None:
-    """Warn where an adapter names another base than the one it will be merged into: the shapes alone would fit."""
-    for adapter in adapters:
-        path = Path(adapter) / "adapter_config.json"
-        named = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path") if path.is_file() else None
-        missing = [below for below in adapters_below(Path(adapter)) if below not in adapters]
-        if missing:
-            log.warning(
-                "%s was trained on top of %s, which adapter_name_or_path does not list", adapter, ", ".join(missing)
-            )
-        if named and Path(named).resolve() != Path(base).resolve():
-            log.warning("%s was trained on %s, and is merged into %s", adapter, named, base)
-
-
 def _dtype(config: RunConfig) -> torch.dtype:
     """``infer_dtype`` where it is set, else what the base's weights were saved in."""
     if config.model.infer_dtype != "auto":
@@ -125,13 +125,12 @@ def _merge_checked(model: nn.Module, adapters: list[str]) -> tuple[nn.Module, fl
     """The merged model, and by how much its logits differ from those of base and adapter apart."""
     if not adapters:
         return model, None
-    from peft import PeftModel
-
-    model = merge_adapters(model, adapters[:-1]).eval()
-    unmerged = loaded(adapters[-1], lambda: PeftModel.from_pretrained(model, adapters[-1]).eval())
+    base = merge_adapters(model, adapters[:-1])
+    untie_for(base, adapters[-1])
+    unmerged = put_on(base, adapters[-1]).eval()
     probe = torch.arange(PROBE_LENGTH)[None] % model.get_input_embeddings().weight.shape[0]  # type: ignore[operator, union-attr]
     before = unmerged(input_ids=probe).logits
-    merged = unmerged.merge_and_unload()
+    merged = unmerged.merge_and_unload()  # type: ignore[operator]
     difference = float((merged(input_ids=probe).logits - before).abs().max())
     if not difference <= TOLERANCE * max(1.0, float(before.abs().max())):
         raise StoppedError(

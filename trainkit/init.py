@@ -18,9 +18,9 @@ from registry.rows import BadRow, Row, read_rows
 from registry.sources import expand_sources
 from registry.templates import load_template
 from trainkit.chat_template import to_jinja
-from trainkit.checkpoint import save_weights
 from trainkit.init_plan import END_OF_TEXT, ModelPlan, special_tokens
-from trainkit.model import quiet_libraries
+from trainkit.layout import save_weights
+from trainkit.loading import quiet_libraries
 from trainkit.preflight import check_swappable
 
 log = logging.getLogger("tunekit")

@@ -51,7 +51,7 @@ def check_keys(raw: Mapping[str, Any], lines: Mapping[str, int] | None = None, *
     """Check every key of ``raw`` against the table; ``lines`` tells where in the file each stands.
 
     Nothing is raised: all faults come back together, each with the key's line and how to mend it. Without
-    ``training`` a refused key that is planned and changes no ids goes to ``not_built`` instead.
+    ``training`` a refused key that is planned goes to ``not_built`` instead.
     """
     table = key_table()
     checked = Checked({key: _from_default(spec) for key, spec in table.items() if spec["status"] == "used"})
@@ -69,7 +69,7 @@ def check_keys(raw: Mapping[str, Any], lines: Mapping[str, int] | None = None, *
             checked.notes.append(f"{written} is now called {key}; it is read as that")
         if spec["status"] == "refused":
             if not _harmless(value, spec):
-                waits = spec.get("coming") and not spec.get("ids") and not training
+                waits = spec.get("coming") and not training
                 (checked.not_built if waits else checked.faults).append(f'{at}"{key}": {spec["why"]}')
             continue
         try:
@@ -168,12 +168,14 @@ def _typed(key: str, value: Any, kind: str) -> Any:
         return str(value)
     if kind == "str|dict" and isinstance(value, Mapping):
         return dict(value)
-    if kind in ("bool", "bool|str"):
+    if kind == "bool|words" and isinstance(value, list | tuple) and all(isinstance(i, str) for i in value):
+        return " ".join(value)
+    if kind in ("bool", "bool|str", "bool|words"):
         if isinstance(value, bool):
             return value
         if str(value).casefold() in TRUTHS:
             return TRUTHS[str(value).casefold()]
-        if kind == "bool|str":
+        if kind == "bool|str" or (kind == "bool|words" and isinstance(value, str)):
             return str(value)
     if kind in ("int", "float", "int|float") and not isinstance(value, bool):
         try:
@@ -216,6 +218,7 @@ def _worded(kind: str) -> str:
         "int|float": "a number",
         "bool": "true or false",
     }
+    words |= {"bool|words": "true, false or words"}
     words |= {"bool|str": "true, false or a path", "list[str]": "names with commas between", "dict": "a mapping"}
     words |= {"list[float]": "numbers with commas between", "str|dict": "a folder or a mapping"}
     return words.get(kind, kind)

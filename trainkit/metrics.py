@@ -6,38 +6,80 @@ import math
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from registry.atomic import atomic_file
 from trainkit.data.loader import Plan
 
+if TYPE_CHECKING:
+    from trainkit.reports import Reports
+
 LOG_FILE = "trainer_log.jsonl"
+# What the console shows of the numbers, and how it calls them.
+SHOWN = {
+    "loss": "loss",
+    "learning_rate": "lr",
+    "grad_norm": "grad norm",
+    "rewards/accuracies": "accuracy",
+    "eval_loss": "eval loss",
+    "eval_accuracy": "eval accuracy",
+    "eval_rewards/accuracies": "eval accuracy",
+    "perplexity": "perplexity",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """What MFU is a share of: the FLOP/s that all devices of a run could do together, and where that number is from."""
+
+    flops: float
+    name: str
 
 
 class RunLog:
-    """Writes what LLaMA-Factory's log callback writes (as LLaMA-Factory 0.9.5), and keeps Hugging Face's ``log_history``."""
+    """Writes what LLaMA-Factory's log callback writes (as LLaMA-Factory 0.9.5), and keeps Hugging Face's ``log_history``.
+
+    ``unit`` is what a step's weight counts: trained tokens, pairs, or rows. A process that is not the first of its run
+    ``writes`` nothing, and keeps the numbers all the same.
+    """
 
     def __init__(
-        self, folder: Path, total_steps: int, progress: Progress, resumed: Mapping[str, Any] | None = None
+        self,
+        folder: Path,
+        total_steps: int,
+        progress: Progress,
+        resumed: Mapping[str, Any] | None = None,
+        *,
+        reports: Reports | None = None,
+        peak: Peak | None = None,
+        unit: str = "tokens",
+        on_gpu: bool = False,
+        writes: bool = True,
     ) -> None:
         """``resumed`` is the ``trainer_state.json`` of the checkpoint that a run goes on from."""
         state = resumed or {}
         self._path = folder / LOG_FILE
-        self._total_steps, self._progress = total_steps, progress
+        self._total_steps, self._progress, self._reports = total_steps, progress, reports
+        self._peak, self._unit, self._on_gpu, self._writes = peak, unit, on_gpu, writes
         self._start_step: int = state.get("global_step", 0)
         self.history: list[dict[str, Any]] = list(state.get("log_history", ()))
         self._began, self._earlier = time.monotonic(), float(state.get("train_runtime", 0.0))
         self.tokens: int = state.get("num_input_tokens_seen", 0)
-        self._tokens_before = self.tokens
+        self.skipped: int = state.get("skipped_steps", 0)
+        self.checkpoints_failed = 0
+        self._total = Work(self._began)  # of this process, and of the interval since the last line
+        self._interval = Work(self._began)
         self.loss_sum: float = state.get("loss_sum", 0.0)  # of every step's mean loss, for train_loss
         self.first_loss: float | None = state.get("first_loss")
         self.last_loss: float | None = None
         self.unlogged: list[dict[str, float]] = list(state.get("unlogged", ()))  # steps since the last log line
-        self._trim(self._start_step)
+        if writes:
+            self._trim(self._start_step)
 
     def _trim(self, step: int) -> None:
         """Keep the lines up to ``step``: a resumed run writes the later ones anew."""
@@ -59,7 +101,16 @@ class RunLog:
 
     @property
     def tokens_per_second(self) -> float:
-        return (self.tokens - self._tokens_before) / max(time.monotonic() - self._began, 1e-9)
+        return self._total.rates(self._unit, self._peak)["tokens_per_second"]
+
+    def count(self, num_tokens: int, num_trained: float, num_flops: float = 0.0) -> None:
+        """The work of one more step on all ranks: tokens that are no padding, the weight of its batches, and the FLOPs of
+        the model's products forward and backward."""
+        self.tokens += num_tokens
+        for work in (self._total, self._interval):
+            work.tokens += num_tokens
+            work.trained += num_trained
+            work.flops += num_flops
 
     def add(self, numbers: dict[str, float]) -> None:
         """The numbers of one more step, to be logged with its interval."""
@@ -70,17 +121,33 @@ class RunLog:
             self.first_loss = self.last_loss
 
     def write_interval(self, step: int, epoch: float, lr: float) -> None:
-        """Log the means of the steps since the last line; the gradient norm is the last step's, as the Trainer's is."""
-        means = {name: sum(row[name] for row in self.unlogged) / len(self.unlogged) for name in self.unlogged[-1]}
-        means["grad_norm"] = self.unlogged[-1]["grad_norm"]
-        self.unlogged = []
-        self.write(step, epoch, {**means, "learning_rate": lr})
+        """Log the means of the steps since the last line, each number over the steps that have it; the gradient norm is the
+        last step's, as the Trainer's is. Where every step was skipped there is none."""
+        rows, self.unlogged = self.unlogged, []
+        names = dict.fromkeys(name for row in rows for name in row)
+        means = {}
+        for name in names:
+            values = [row[name] for row in rows if name in row]
+            means[name] = sum(values) / len(values)
+        if rows:
+            means["grad_norm"] = rows[-1]["grad_norm"]
+        speed: dict[str, Any] = self._interval.rates(self._unit, self._peak)
+        self._interval = Work(time.monotonic())
+        if self.skipped:
+            speed["skipped_steps"] = self.skipped
+        if self._on_gpu:
+            speed |= _memory()
+        self.write(step, epoch, {**means, "learning_rate": lr}, speed)
 
-    def write(self, step: int, epoch: float, numbers: Mapping[str, float]) -> None:
-        """One log line; ``numbers`` are Hugging Face's names (loss, grad_norm, learning_rate, eval_loss, …)."""
+    def write(
+        self, step: int, epoch: float, numbers: Mapping[str, float], speed: Mapping[str, Any] | None = None
+    ) -> None:
+        """One log line; ``numbers`` are Hugging Face's names (loss, grad_norm, learning_rate, eval_loss, …). ``speed`` is
+        what tells of the machine, so it is no part of the history, which two equal runs have in common."""
         done = step - self._start_step
         left = (time.monotonic() - self._began) / max(done, 1) * (self._total_steps - step)
         shown = {key: finite(value) for key, value in numbers.items()}
+        speed = speed or {}
         self.history.append({**shown, "epoch": round(epoch, 4), "step": step})
         line = {
             "current_steps": step,
@@ -97,25 +164,61 @@ class RunLog:
             "remaining_time": clock(left),
             "throughput": round(self.tokens_per_second, 2),
             "total_tokens": self.tokens,
+            **speed,
         }
-        # eval_on_each_dataset: a loss for each set, by its name
-        line |= {key: value for key, value in shown.items() if key.startswith("eval_") and key.endswith("_loss")}
+        # whatever else evaluation found: accuracy, perplexity, rewards, a loss for each set by its name
+        line |= {k: v for k, v in shown.items() if k.startswith("eval_") or k.endswith("perplexity")}
+        if not self._writes:
+            return
         with self._path.open("ab") as handle:
             handle.write(orjson.dumps({k: v for k, v in line.items() if v is not None}) + b"\n")
-        self._progress.line(step, numbers, self.tokens_per_second, left)
+        self._progress.line(step, numbers, speed.get("tokens_per_second", self.tokens_per_second), left)
+        if self._reports:
+            self._reports.log(step, {**shown, **speed, "epoch": line["epoch"], "total_tokens": self.tokens})
 
-    def summary(self, plan: Plan) -> dict[str, Any]:
-        """The numbers of ``train_results.json``."""
-        steps, seconds = plan.total_steps, max(self.seconds, 1e-9)
-        return {
+    def summary(self, plan: Plan, done: int | None = None) -> dict[str, Any]:
+        """The numbers of ``train_results.json``, after ``done`` steps (None: all of the plan)."""
+        steps, seconds = plan.total_steps if done is None else done, max(self.seconds, 1e-9)
+        rates = self._total.rates(self._unit, self._peak)
+        found = {
             "epoch": round(plan.epoch_after(steps), 4),
             "num_input_tokens_seen": self.tokens,
-            "train_loss": self.loss_sum / max(steps, 1),
+            "train_loss": self.loss_sum / max(steps - self.skipped, 1),
             "train_runtime": round(seconds, 4),
             "train_samples_per_second": round(plan.examples_after(steps) / seconds, 3),
             "train_steps_per_second": round(steps / seconds, 3),
-            "train_tokens_per_second": round(self.tokens_per_second, 3),
+            **{f"train_{name}": value for name, value in rates.items()},
         }
+        counted = {"skipped_steps": self.skipped, "checkpoints_failed": self.checkpoints_failed}
+        return found | {name: count for name, count in counted.items() if count}
+
+
+@dataclass(slots=True)
+class Work:
+    """What was computed since ``began`` (of ``time.monotonic``)."""
+
+    began: float
+    tokens: int = 0
+    trained: float = 0.0
+    flops: float = 0.0
+
+    def rates(self, unit: str, peak: Peak | None) -> dict[str, Any]:
+        """Tokens and trained ``unit`` a second; ``mfu`` where both FLOPs and a peak are known, with ``mfu_of`` naming what
+        it is a share of (Chowdhery et al. 2022, "PaLM", appendix B: FLOPs that the model needs, recomputation left out)."""
+        seconds = max(time.monotonic() - self.began, 1e-9)
+        found: dict[str, Any] = {"tokens_per_second": round(self.tokens / seconds, 3)}
+        found[f"trained_{unit}_per_second"] = round(self.trained / seconds, 3)
+        if peak and self.flops:
+            found |= {"mfu": round(self.flops / seconds / peak.flops, 4), "mfu_of": peak.name}
+        return found
+
+
+def _memory() -> dict[str, float]:
+    """The most GPU memory so far, in GiB: what tensors took, and what the allocator held."""
+    import torch
+
+    used, held = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+    return {"vram_allocated": round(used / 2**30, 2), "vram_reserved": round(held / 2**30, 2)}
 
 
 def finite(value: float) -> float | None:
@@ -134,6 +237,7 @@ class Progress:
     def __init__(self, total_steps: int, *, title: str, quiet: bool) -> None:
         self._total, self._quiet = total_steps, quiet
         self._bar = None
+        self._words: dict[str, str] = {}
         if not quiet and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -159,13 +263,15 @@ class Progress:
             self._bar.update(self._task, completed=step)
 
     def line(self, step: int, numbers: Mapping[str, float], tokens_per_second: float, left: float) -> None:
-        """Show the numbers of one log interval."""
-        names = {"loss": "loss", "eval_loss": "eval loss", "learning_rate": "lr", "rewards/accuracies": "accuracy"}
-        shown = (
-            "  ".join(f"{names[k]} {v:.4g}" for k, v in numbers.items() if k in names)
-            + f"  {tokens_per_second:,.0f} tokens/s"
-        )
+        """Show the numbers of one log interval; the bar keeps those of the last evaluation."""
+        words = {SHOWN[name]: f"{value:.4g}" for name, value in numbers.items() if name in SHOWN}
+        speed = f"{tokens_per_second:,.0f} tokens/s"
         if self._bar:
-            self._bar.update(self._task, numbers=shown)
+            self._words |= words
+            self._bar.update(self._task, numbers=_line(self._words, speed))
         elif not self._quiet:
-            print(f"step {step}/{self._total}  {shown}  {clock(left)} left", file=sys.stderr, flush=True)
+            print(f"step {step}/{self._total}  {_line(words, speed)}  {clock(left)} left", file=sys.stderr, flush=True)
+
+
+def _line(words: Mapping[str, str], speed: str) -> str:
+    return "  ".join([*(f"{name} {value}" for name, value in words.items()), speed])

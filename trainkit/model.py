@@ -11,13 +11,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from registry.errors import TunekitError, UsageError, did_you_mean, from_os_error
-from registry.tokenizer import Tokenizer
+from registry.errors import UsageError
+from registry.tokenizer import PROMPT_TOKENS, Tokenizer
 from trainkit.config import MethodConfig, ModelConfig
+from trainkit.hub import adapter_folders
+from trainkit.loading import loaded
+from trainkit.methods import ADAPTED, METHODS
+from trainkit.methods.adapters import check_kind, load_again, merge_adapters, put_on, share_tied, warn_of_other_bases
+from trainkit.precision import base_dtype, set_precision
+from trainkit.quantize import check_trainable, is_quantised, loading_options
+from trainkit.rope import stretch
+from trainkit.vocabulary import resize_to, with_new_rows
 
 log = logging.getLogger("tunekit")
 
 ATTENTION = {"auto": None, "disabled": "eager", "sdpa": "sdpa", "fa2": "flash_attention_2", "fa3": "flash_attention_3"}
+CPU = torch.device("cpu")
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 # Texts on which our tokenizer and transformers' must agree before a run begins: spaces, scripts, digits, code.
 PROBES = (
@@ -29,9 +38,19 @@ PROBES = (
 )
 
 
-def load_base(settings: ModelConfig, dtype: torch.dtype) -> nn.Module:
-    """The causal model without adapters, in ``dtype``. Raises ``UsageError`` with the library's own reason."""
-    from transformers import AutoModelForCausalLM
+def load_base(
+    settings: ModelConfig,
+    dtype: torch.dtype,
+    *,
+    cutoff_len: int | None = None,
+    device: torch.device = CPU,
+) -> nn.Module:
+    """The causal model without adapters, in ``dtype``; its positions stretched to ``cutoff_len`` tokens (None: for
+    inference) where ``rope_scaling`` says so. Where the weights are quantised, or to be so, they are put on ``device``.
+
+    Raises ``UsageError`` with the library's own reason.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     options: dict[str, Any] = {
         "dtype": dtype,
@@ -39,9 +58,14 @@ def load_base(settings: ModelConfig, dtype: torch.dtype) -> nn.Module:
         "cache_dir": settings.cache_dir,
         "trust_remote_code": settings.trust_remote_code,
     }
+    options |= loading_options(settings, dtype, device)
     if ATTENTION[settings.flash_attn]:
         options["attn_implementation"] = ATTENTION[settings.flash_attn]
     name = settings.model_name_or_path
+    if settings.rope_scaling:
+        places = {key: options[key] for key in ("revision", "cache_dir", "trust_remote_code")}
+        options["config"] = loaded(name, lambda: AutoConfig.from_pretrained(name, **places))
+        stretch(options["config"], settings.rope_scaling, cutoff_len)
     model, found = loaded(name, lambda: AutoModelForCausalLM.from_pretrained(name, output_loading_info=True, **options))
     if missing := sorted(found["missing_keys"]):  # transformers only warns, and leaves them random
         raise UsageError(
@@ -60,36 +84,6 @@ def load_hf_tokenizer(settings: ModelConfig, folder: str | Path | None = None) -
     return loaded(name, lambda: AutoTokenizer.from_pretrained(name, trust_remote_code=settings.trust_remote_code))
 
 
-def quiet_libraries() -> None:
-    """Switch off transformers' and peft's progress bars and notes to developers: a run has lines of its own."""
-    import warnings
-
-    from transformers.utils import logging as transformers_logging
-
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft)\.")
-
-    transformers_logging.disable_progress_bar()
-
-
-def loaded(name: str, load):  # type: ignore[no-untyped-def]
-    """What ``load`` returns. Raises ``UsageError`` with the library's own reason where it cannot load ``name``."""
-    quiet_libraries()
-    try:
-        return load()
-    except TunekitError:
-        raise
-    except OSError as error:
-        if error.errno is not None:
-            raise from_os_error(error, f"loading {name}") from error
-        raise UsageError(f"cannot be loaded: {_first_lines(error)}", where=name) from None
-    except Exception as error:  # the library raises many kinds for a folder it cannot use
-        raise UsageError(f"cannot be loaded: {type(error).__name__}: {_first_lines(error)}", where=name) from error
-
-
-def _first_lines(error: BaseException) -> str:
-    return " ".join(str(error).strip().splitlines()[:2])[:300]
-
-
 def check_room(model: nn.Module, tokenizer: Tokenizer) -> None:
     """Raise ``UsageError`` where the tokenizer (with a template's new stop words) has ids that the model has no row for."""
     rows = model.get_input_embeddings().weight.shape[0]  # type: ignore[operator, union-attr]
@@ -97,7 +91,8 @@ def check_room(model: nn.Module, tokenizer: Tokenizer) -> None:
         new = f" The template adds: {', '.join(tokenizer.new_tokens)}." if tokenizer.new_tokens else ""
         raise UsageError(
             f"the tokenizer has {tokenizer.size} ids, the model only {rows} rows for them.{new}",
-            mend="Choose the template that belongs to this model (or template: null for its own).",
+            mend="Choose the template that belongs to this model (or template: null for its own), or grow the model with "
+            "resize_vocab: true.",
         )
 
 
@@ -127,92 +122,98 @@ def align_special_ids(model: nn.Module, tokenizer: Tokenizer) -> None:
 
 
 def load_trainable(
-    settings: ModelConfig, method: MethodConfig, *, bf16: bool, device: torch.device, resumed: Path | None = None
+    settings: ModelConfig,
+    method: MethodConfig,
+    *,
+    bf16: bool,
+    device: torch.device,
+    tokenizer: Tokenizer | None = None,
+    cutoff_len: int | None = None,
+    seed: int = 0,
+    resumed: Path | None = None,
 ) -> nn.Module:
-    """The model of a run with what is trained marked so: all of it, or an adapter on a frozen base.
+    """The model of a run with what is trained marked so, and every weight in the type that ``trainkit.precision`` names:
+    the whole of it, parts of it, or an adapter on a frozen base. A quantised base is on ``device`` already.
 
     ``resumed`` is the checkpoint whose weights (or adapter) take the place of the fresh ones. Of several adapters the
     last is continued and the others merged; with ``create_new_adapter`` all are merged and a new one begins.
+    The model has rows for all ids of ``tokenizer`` where new tokens (or ``resize_vocab``) ask for them, begun by
+    ``seed``, and takes ``cutoff_len`` tokens where ``rope_scaling`` asks for that.
+    Raises ``UsageError`` for a base or an adapter that does not go with the method, and for modules that are not there.
     """
-    if method.finetuning_type == "full":
-        return load_base(replace(settings, model_name_or_path=str(resumed)) if resumed else settings, torch.float32)
-    from peft import LoraConfig, PeftModel, TaskType, get_peft_model, set_peft_model_state_dict
-    from peft.utils.save_and_load import load_peft_weights
-
-    base = load_base(settings, torch.bfloat16 if bf16 and device.type == "cuda" else torch.float32)
-    given = list(settings.adapter_name_or_path or ())
+    dtype = base_dtype(method.finetuning_type, bf16=bf16, pure_bf16=method.pure_bf16)
+    adapted = method.finetuning_type in ADAPTED
+    grown: tuple[str, ...] = ()
+    if resumed and not adapted:  # its rows and positions are as they were grown and stretched
+        settings = replace(settings, model_name_or_path=str(resumed), rope_scaling=None)
+        base = load_base(settings, dtype, device=device)
+    else:
+        base = load_base(settings, dtype, cutoff_len=cutoff_len, device=device)
+        if tokenizer is not None:
+            grown = resize_to(base, tokenizer, settings, seed=seed)
+    check_trainable(base, settings, method.finetuning_type)
+    given = adapter_folders(settings)
+    warn_of_other_bases(settings.model_name_or_path, given)
     continued = given.pop() if given and not method.create_new_adapter else None
     base = merge_adapters(base, given)
-    if resumed or continued:
-        name = str(resumed or continued)
-        adapted = loaded(name, lambda: PeftModel.from_pretrained(base, name, is_trainable=True))
-        if base.dtype != torch.float32:
-            # Modules that are trained whole were just loaded at the base's width: widen them, then load them once more.
-            prepare_trainable(adapted)
-            set_peft_model_state_dict(adapted, load_peft_weights(name, device="cpu"))
-        return adapted
-    extra = method.additional_target or ()
-    names = {name.rpartition(".")[2] for name, _ in base.named_modules()}
-    if unknown := [one for one in extra if one.rpartition(".")[2] not in names]:
-        raise UsageError(
-            f"additional_target names no module of this model: {', '.join(unknown)}",
-            mend=did_you_mean(unknown[0], names) or None,
-        )
-    config = LoraConfig(
-        task_type=TaskType.CAUSAL_LM,
-        r=method.lora_rank,
-        lora_alpha=method.lora_alpha or 2 * method.lora_rank,
-        lora_dropout=method.lora_dropout,
-        target_modules=lora_targets(base, method.lora_target),
-        use_rslora=method.use_rslora,
-        use_dora=method.use_dora,
-        modules_to_save=list(extra) or None,
-    )
-    return get_peft_model(base, config)  # type: ignore[arg-type]
-
-
-def merge_adapters(model: nn.Module, adapters: Sequence[str]) -> nn.Module:
-    """The base with adapters merged into its weights, one after another."""
-    from peft import PeftModel
-
-    for adapter in adapters:
-        model = loaded(adapter, lambda m=model, a=adapter: PeftModel.from_pretrained(m, a).merge_and_unload())
+    name = str(resumed or continued or "") if adapted else ""
+    if name:
+        check_kind(name, method.finetuning_type)
+        model = put_on(base, name, trained=True)
+    else:
+        extra = with_new_rows(method.additional_target, grown) if adapted else ()
+        model = METHODS[method.finetuning_type](base, replace(method, additional_target=extra or None))
+        if adapted:
+            share_tied(model)
+    set_precision(model, bf16=bf16, pure_bf16=method.pure_bf16, upcast_layernorm=settings.upcast_layernorm)
+    if name and dtype != torch.float32 and not method.pure_bf16:
+        load_again(model, name)
     return model
 
 
-def lora_targets(model: nn.Module, asked: Sequence[str]) -> list[str]:
-    """The module names that get an adapter; ``all`` is every linear layer but the head (as LLaMA-Factory 0.9.5).
+def load_frozen(
+    settings: ModelConfig,
+    path: str,
+    adapters: Sequence[str] | None,
+    quantization_bit: int | None,
+    *,
+    bf16: bool,
+    device: torch.device,
+) -> nn.Module:
+    """A second model that is only asked (a reference, a reward model): the weights of ``path`` with ``adapters``, loaded
+    as the first one is otherwise; nothing of it is trained, no dropout."""
+    given = tuple(adapters) if adapters else None
+    settings = replace(
+        settings,
+        model_name_or_path=path,
+        adapter_name_or_path=given,
+        quantization_bit=quantization_bit,
+        rope_scaling=None,
+    )
+    return load_for_inference(settings, torch.bfloat16 if bf16 else torch.float32, device=device)
 
-    Raises ``UsageError`` where a name matches none of the model's linear layers.
-    """
-    head = model.get_output_embeddings()  # type: ignore[operator]
-    linear = {
-        name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, nn.Linear) and m is not head
-    }
-    if "all" in asked:
-        return sorted(linear)
-    unknown = [
-        name for name in asked if name not in linear and not any(n.endswith(name) for n, _ in model.named_modules())
-    ]
-    if unknown:
-        raise UsageError(
-            f"lora_target names no module of this model: {', '.join(unknown)}",
-            mend=f"It has: {', '.join(sorted(linear))}",
-        )
-    return list(asked)
+
+def load_for_inference(settings: ModelConfig, dtype: torch.dtype, *, device: torch.device) -> nn.Module:
+    """A model with its adapters merged (on a quantised base: the one adapter beside it), frozen, in evaluation mode."""
+    model = load_base(settings, dtype, device=device)
+    folders = adapter_folders(settings)
+    warn_of_other_bases(settings.model_name_or_path, folders)
+    model = put_on(model, folders[0]) if is_quantised(model) and len(folders) == 1 else merge_adapters(model, folders)
+    return model.requires_grad_(False).eval()
 
 
 def prepare_trainable(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    """The parameters to train, by name, in float32: updates smaller than bfloat16's steps would be lost otherwise."""
-    trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    for _, parameter in trainable:
-        parameter.data = parameter.data.float()
-    return trainable
+    """The parameters to train, by name."""
+    return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
 
 
 def tokenizer_to_save(settings: ModelConfig, tokenizer: Tokenizer, folder: Path, chat_template: str | None) -> Any:
     """transformers' tokenizer with what the template changed: new stop words, end of sequence, chat template."""
     theirs = load_hf_tokenizer(settings, folder)
+    theirs.add_tokens(list(tokenizer.added.plain))
+    theirs.add_tokens(list(tokenizer.added.special), special_tokens=True)
+    if tokenizer.prompt_tokens:
+        theirs.init_kwargs[PROMPT_TOKENS] = sorted(tokenizer.prompt_tokens)
     if tokenizer.new_tokens:
         theirs.add_special_tokens(
             {"additional_special_tokens": list(tokenizer.new_tokens)}, replace_extra_special_tokens=False

@@ -21,10 +21,13 @@ from trainkit.data.tally import tally
 from trainkit.data.text_view import TextView
 from trainkit.data.tokenized import only_read
 from trainkit.data.views import RowView, View
+from trainkit.forecast.sizes import as_size
 from trainkit.hub import model_folder
+from trainkit.new_tokens import grows
 from trainkit.parameters import count_parameters
 from trainkit.plan_steps import length_facts, step_facts
 from trainkit.preflight import check_places
+from trainkit.rope import stretched_limit
 from trainkit.rules import encode_rules
 
 
@@ -54,10 +57,15 @@ def plan_run(config: RunConfig) -> dict[str, Any]:
         folder = model_folder(config.model)
         reading = replace(config, data=replace(config.data, tokenized_path=only_read(config.data.tokenized_path)))
         examples, tokenizer = open_examples(reading, entries, folder)
-        found["model"]["limit"] = model_limit(folder)
+        found["model"] = model_facts(config, tokenizer, folder)
         found |= data_facts(config, examples, tokenizer, template)
         found["compat_notes"] = deviations(config, entries, tokenizer, examples.sets)
         warnings += _warnings(config, examples, tokenizer, found)
+        if "steps" in found:
+            from trainkit.forecast.report import forecast  # torch and transformers come with it
+
+            found |= forecast(config, examples, tokenizer, folder, found["steps"])
+            warnings += forecast_warnings(found)
     else:
         found["rows"] = None
     return found | {"warnings": warnings, "seconds": round(time.monotonic() - started, 3)}
@@ -200,17 +208,23 @@ def config_lines(config: RunConfig, template: Template | None) -> list[dict[str,
     return sorted(lines, key=lambda line: line["from"] == "default")
 
 
-def model_facts(config: RunConfig) -> dict[str, Any]:
-    """The model's parameters, those that are trained, and the longest sequence it takes; None where that is not known."""
+def model_facts(config: RunConfig, tokenizer: Tokenizer | None = None, folder: Path | None = None) -> dict[str, Any]:
+    """The model's parameters, those that are trained, and the longest sequence it takes; None where that is not known.
+
+    With ``tokenizer`` the rows of new tokens are counted; ``folder`` holds the model's config where its name is no folder.
+    """
     name = config.model.model_name_or_path
-    counted = count_parameters(config.model, config.method)
+    num_ids = tokenizer.size if tokenizer is not None and grows(config.model, tokenizer) else None
+    counted = count_parameters(config.model, config.method, num_ids=num_ids)
+    place = folder or Path(name)
+    limit = model_limit(place) if place.is_dir() else None
     return {
         "name": name,
         "method": config.method.finetuning_type,
         "parameters": counted.total,
         "trainable": counted.trainable,
         "why_not": counted.why or None,
-        "limit": model_limit(name) if Path(name).is_dir() else None,
+        "limit": stretched_limit(limit, config.model.rope_scaling, config.data.cutoff_len),
     }
 
 
@@ -221,6 +235,22 @@ def _thinking_hint(config: RunConfig, template: Template | None) -> list[str]:
         f"template {template.name} thinks before it answers: an answer without a thought is trained to begin with an "
         "empty one. Where no row has thoughts, set enable_thinking: false, or take a template that does not think."
     ]
+
+
+def forecast_warnings(found: Mapping[str, Any]) -> list[str]:
+    """What will not fit into memory or onto the disk."""
+    memory, disk, told = found.get("memory") or {}, found.get("disk"), []
+    if memory.get("fits") is False:
+        told.append(
+            f"the run needs about {as_size(memory['total'])} of memory, and {as_size(memory['limit'])} are there. "
+            + " · ".join(f"{way['change']} saves {as_size(way['saves'])}" for way in memory["ways_out"])
+        )
+    if disk and not disk["fits"]:
+        told.append(
+            f"checkpoints and model need {as_size(disk['needed'])} on the disk, and {as_size(disk['free'])} are free: "
+            "lower save_total_limit, or set save_only_model: true"
+        )
+    return told
 
 
 def _warnings(config: RunConfig, examples: Examples, tokenizer: Tokenizer, found: Mapping[str, Any]) -> list[str]:
@@ -241,6 +271,8 @@ def _warnings(config: RunConfig, examples: Examples, tokenizer: Tokenizer, found
         told.append(f"cutoff_len {cutoff:,} is above the {limit:,} tokens that the model takes")
     if examples.special_texts:
         told.append(special_texts_told(examples.special_texts, config))
+    if tokenizer.added_tokens:
+        told.append(f"new tokens: {', '.join(tokenizer.added_tokens)}; the model's embeddings grow where they must")
     if tokenizer.new_tokens:
         told.append(f"the template adds tokens that the tokenizer does not have: {', '.join(tokenizer.new_tokens)}")
     for name, rows in examples.sets.items():

@@ -7,8 +7,20 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from trainkit.forecast.sizes import as_duration, as_size
 from trainkit.show import escape_what_stdout_lacks, visible
 
+# part of the memory -> its name in the table
+MEMORY_PARTS = {
+    "weights": "weights",
+    "gradients": "gradients",
+    "optimizer": "optimizer",
+    "activations": "activations",
+    "head": "head: logits in chunks",
+    "workspace": "workspace",
+    "checkpoint": "copy for a checkpoint",
+    "allocator": "held and not used",
+}
 PIPED_WIDTH = 120  # columns where no terminal gives a width
 MOST_REASONS = 8
 # kind of token -> its name in the table
@@ -82,6 +94,7 @@ def _sections(plan: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:
                 else "no dataset is named, so nothing is trained"
             ],
         )
+    yield from forecast_sections(plan)
     yield "config", [config_table(plan["config"])]
 
 
@@ -199,6 +212,50 @@ def _step_lines(plan: Mapping[str, Any]) -> list[str]:
         f"{steps['tokens_per_step']:,} tokens each; {steps['total']:,} steps in all ({steps['epochs']:g} epochs)"
     )
     return lines
+
+
+def forecast_sections(plan: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:
+    """Memory by part, time and disk."""
+    memory, time, disk = plan.get("memory"), plan.get("time"), plan.get("disk")
+    if memory and "why_not" in memory:
+        yield "memory and time", [memory["why_not"]]
+    elif memory:
+        where = f"{memory['device']}, {memory['processes']} processes" if memory["processes"] > 1 else memory["device"]
+        yield f"memory at its fullest ({where})", [memory_table(memory), *_memory_lines(memory)]
+    if time and "why_not" not in time:
+        yield "time, an estimate", [_time_line(time)]
+    if disk:
+        free = f", {as_size(disk['free'])} free" if disk["free"] is not None else ""
+        line = f"{disk['checkpoints']} checkpoints of {as_size(disk['checkpoint'])} kept, with the model {as_size(disk['needed'])} at most{free}"
+        yield "disk", [line]
+
+
+def memory_table(memory: Mapping[str, Any]) -> Any:
+    """Each part of the memory, and their sum."""
+    table = _table("part", "bytes", "share")
+    for name, told in MEMORY_PARTS.items():
+        if memory[name]:
+            _row(table, told, as_size(memory[name]), f"{memory[name] / memory['total']:.1%}")
+    _row(table, "all", as_size(memory["total"]), "100.0%")
+    return table
+
+
+def _memory_lines(memory: Mapping[str, Any]) -> Iterator[str]:
+    if memory["limit"] is not None:
+        yield f"{as_size(memory['limit'])} are there: it {'fits' if memory['fits'] else 'does not fit'}"
+    if memory["recompute"] != "none":
+        layers = "every second layer" if memory["recompute"] == "selective" else "all layers"
+        yield f"activations of {layers} are computed again in the backward pass"
+    for way in memory["ways_out"]:
+        yield f"{way['change']}: saves {as_size(way['saves'])}{', and it fits' if way['fits'] else ''}"
+
+
+def _time_line(time: Mapping[str, Any]) -> str:
+    return (
+        f"about {as_duration(time['seconds_per_step'])} a step, {as_duration(time['seconds'])} in all: "
+        f"{time['flops_per_step'] / 1e12:,.3g} TFLOP a step at {time['share']:.0%} of the {time['rate'] / 1e12:,.3g} TFLOP/s "
+        "that a matrix product was just measured at"
+    )
 
 
 def config_table(lines: Sequence[Mapping[str, Any]]) -> Any:

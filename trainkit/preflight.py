@@ -15,9 +15,12 @@ from registry.rows.row import is_utf8
 from registry.sources import check_sources
 from registry.stages import KINDS
 from registry.templates import load_template
+from trainkit.backends.rules import backend_faults
 from trainkit.config import DataConfig, RunConfig
 from trainkit.data.streaming import check_streamable
 from trainkit.data.tokenized import is_tokenized
+from trainkit.new_tokens import descriptions
+from trainkit.place import is_launched, place_of
 
 STAGES_FOR = {"text": "pt", "chat": "sft", "preference": "dpo", "feedback": "kto, which is not built yet"}
 
@@ -34,9 +37,13 @@ def check_places(config: RunConfig, *, weights: bool = True) -> dict[str, Datase
     if weights:
         _collect(faults, lambda: check_model(config.model.model_name_or_path))
     for adapter in config.model.adapter_name_or_path or ():
-        _collect(faults, partial(check_adapter, adapter))
+        _collect(faults, partial(check_adapter, adapter, config.model.adapter_folder))
+    _collect(faults, lambda: descriptions(config.model))
+    faults += backend_faults(config, place_of().world_size if is_launched() else None)
     if config.data.template is not None:
         _collect(faults, lambda: _check_template(config.data))
+    if weights and config.do_train and config.output_dir:
+        _collect(faults, lambda: check_writable(Path(config.output_dir or "")))
     entries = _check_datasets(config.stage, config.data, faults)
     if faults:
         raise Faults(config.source, faults)
@@ -101,11 +108,13 @@ def check_model(name_or_path: str) -> None:
         _check_hub_id(name_or_path, "model")
 
 
-def check_adapter(name_or_path: str) -> None:
-    """Raise ``UsageError`` unless ``name_or_path`` is an adapter folder (or looks like a hub id)."""
-    folder = Path(name_or_path)
-    if not folder.is_dir():
+def check_adapter(name_or_path: str, inner: str | None = None) -> None:
+    """Raise ``UsageError`` unless ``name_or_path`` (or the folder ``inner`` in it) is an adapter's, or looks like a hub id."""
+    folder = Path(name_or_path) / (inner or "")
+    if not Path(name_or_path).is_dir():
         _check_hub_id(name_or_path, "adapter")
+    elif inner and not folder.is_dir():
+        raise UsageError(f'no folder "{inner}" (adapter_folder) in it', where=name_or_path)
     elif not (folder / "adapter_config.json").is_file():
         raise UsageError("the adapter folder has no adapter_config.json", where=name_or_path)
     elif not any((folder / f"adapter_model.{kind}").is_file() for kind in ("safetensors", "bin")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -25,12 +26,19 @@ def start(
     Raises ``Faults`` with all that is wrong with the config, then with the places that it names, within a second;
     then the errors of ``trainkit.run``.
     """
+    from trainkit.claim import check_free
     from trainkit.config import load_config
     from trainkit.preflight import check_places
+    from trainkit.reports import check_packages, chosen
 
     resolved = load_config(config, words)
     check_places(resolved)
+    if (
+        resolved.do_train and resolved.output_dir and "LOCAL_RANK" not in os.environ
+    ):  # other ranks see their own run there
+        check_free(Path(resolved.output_dir))
     need_training_packages()
+    check_packages(chosen(resolved.report))
     from trainkit.run import run
 
     return run(resolved, fresh=fresh, quiet=quiet)

@@ -6,67 +6,79 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
-from trainkit.backends.single import Single
+from trainkit.backends.base import Backend
 from trainkit.data.collate import Batch
-from trainkit.logprobs import token_logprobs
-from trainkit.stages import Loss
+from trainkit.health import Health
+from trainkit.optimizers.groups import apply_learning_rate
 
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What a step found, still on its device: ``loss`` and ``grad_norm`` are scalars, metrics are means.
-
-    ``num_trained`` is the weight of its batches: trained tokens, each by its weight, or pairs.
+    """What a step found over all ranks, still on its device: ``loss``, ``grad_norm`` and ``skipped`` (1 where no weight
+    was changed) are scalars, metrics are means (NaN where there was nothing to take the mean of). ``num_tokens`` that are
+    no padding, ``num_trained`` the weight of all batches.
     """
 
     loss: torch.Tensor
     grad_norm: torch.Tensor
+    skipped: torch.Tensor
     metrics: dict[str, torch.Tensor]
     num_tokens: int
     num_trained: float
 
 
 def optimizer_step(
-    model: nn.Module,
+    backend: Backend,
     micro_batches: Sequence[Batch],
     references: Sequence[torch.Tensor | None],
-    loss: Loss,
-    optimizer: torch.optim.Optimizer,
-    parameters: Sequence[nn.Parameter],
-    backend: Single,
     *,
     lr: float,
     max_grad_norm: float,
-    head_only: bool,
+    health: Health,
 ) -> StepReport:
-    """Forward and backward over all micro-batches, clip, update.
+    """Forward and backward over all micro-batches of this rank, clip, update. All ranks, with as many micro-batches each.
 
-    The loss is the sum over the step divided by its whole weight, so that how a step is cut into micro-batches does
-    not change its gradient. ``max_grad_norm`` 0 clips nothing; the norm is reported all the same.
+    The loss is the sum over the step and all ranks divided by its whole weight, so that how a step is cut into
+    micro-batches does not change its gradient. ``max_grad_norm`` 0 clips nothing; the norm is reported all the same.
+    No weight is changed by a step that trains nothing, or whose loss ``health`` finds diverged.
     """
-    weight = sum(batch.weight for batch in micro_batches)
+    own = [sum(batch.weight for batch in micro_batches), sum(batch.num_tokens for batch in micro_batches)]
+    weight, num_tokens = backend.sum_numbers(own)
+    if getattr(backend.optimizer, "in_backward", False):  # it steps as soon as a gradient is there
+        apply_learning_rate(backend.optimizer.param_groups, lr)
+    loss_sum, sums = gradients(backend, micro_batches, references, weight)
+    grad_norm = backend.clip(max_grad_norm)
+    names = sorted(sums)
+    table = backend.sum(torch.stack((torch.stack((loss_sum, torch.zeros_like(loss_sum))), *(sums[n] for n in names))))
+    loss = table[0, 0] / (weight or 1)
+    counts = table[1:, 1].where(~table[1:, 1].isnan(), weight or 1)
+    metrics = dict(zip(names, table[1:, 0] / counts, strict=True))
+    skipped = health.judge(loss, grad_norm, trains=weight > 0)
+    if health.may_update(backend, skipped):
+        backend.step(lr)
+    else:
+        backend.zero_grad()
+    return StepReport(
+        loss=loss, grad_norm=grad_norm, skipped=skipped, metrics=metrics,
+        num_tokens=int(num_tokens), num_trained=weight,
+    )  # fmt: skip
+
+
+def gradients(
+    backend: Backend, micro_batches: Sequence[Batch], references: Sequence[torch.Tensor | None], weight: float
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Accumulate the gradients of a step; the loss and the metrics summed over this rank's micro-batches, as [2] each: the
+    sum and its count (NaN for a metric that has none and goes by the weight of the step)."""
     total = torch.zeros((), device=backend.device)
     sums: dict[str, torch.Tensor] = {}
-    for batch, reference in zip(micro_batches, references, strict=True):
+    for number, (batch, reference) in enumerate(zip(micro_batches, references, strict=True), start=1):
         batch = batch.to(backend.device)
-        with backend.autocast():
-            logprobs = token_logprobs(model, batch, head_only=head_only)
-        loss_sum, metrics = loss(logprobs, batch, reference)
-        (loss_sum / (weight or 1)).backward()
-        total += loss_sum.detach()
+        with backend.accumulate(last=number == len(micro_batches)):
+            loss, metrics = backend.module(batch, reference)
+            backend.backward(loss / (weight or 1))
+        total += loss.detach()
         for name, value in metrics.items():
-            sums[name] = sums.get(name, 0) + value
-    grad_norm = nn.utils.clip_grad_norm_(parameters, max_grad_norm if max_grad_norm > 0 else torch.inf)
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return StepReport(
-        loss=backend.sum(total) / (weight or 1),
-        grad_norm=grad_norm,
-        metrics={name: backend.sum(value) / (weight or 1) for name, value in sums.items()},
-        num_tokens=sum(batch.num_tokens for batch in micro_batches),
-        num_trained=weight,
-    )
+            pair = value if value.ndim else torch.stack((value, torch.full_like(value, torch.nan)))
+            sums[name] = sums.get(name, 0) + pair.float()
+    return total, sums

@@ -17,6 +17,7 @@ from registry.atomic import write_json
 from registry.datasets import Layout
 from registry.digest import sha256_of
 from registry.folders import container_of
+from registry.new_tokens import NO_TOKENS, NewTokens
 from registry.remote import fingerprint, is_remote
 from registry.render import RenderRules
 from registry.templates import load_template
@@ -44,7 +45,7 @@ class EncodeSpec:
 
     ``kind``: ``turns`` (sft), ``answer`` (kto, prediction), ``pair`` (rm, dpo), ``text`` (pt). ``template`` None is
     the tokenizer's own; ``end_text`` ends each text of pt. ``strict`` reads rows as LLaMA-Factory 0.9.5 does.
-    ``files`` are what ``expand_sources`` gave, in order.
+    ``added`` are tokens of the run's own; ``files`` are what ``expand_sources`` gave, in order.
     """
 
     kind: str
@@ -55,10 +56,12 @@ class EncodeSpec:
     rules: RenderRules
     end_text: str | None = None
     strict: bool = False
+    added: NewTokens = NO_TOKENS
 
     def identity(self, contents: Sequence[str]) -> dict[str, Any]:
         """Everything that decides the ids, as JSON values. ``contents`` are the hashes of the files."""
-        return {
+        added = {"added_tokens": asdict(self.added)} if self.added else {}  # without them the key is what it was
+        return added | {
             "format": FORMAT_VERSION,
             "encoder": ENCODER_VERSION,
             "kind": self.kind,

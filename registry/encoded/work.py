@@ -50,7 +50,7 @@ class Encoding:
         # pt spells no turns: a base model without a chat template is fine there
         template = spec.template or ("empty" if spec.kind == "text" else None)
         self.tokenizer, self.renderer = self.opened or open_tokenizer(
-            spec.tokenizer_folder, template, rules=spec.rules, backend=self.backend
+            spec.tokenizer_folder, template, rules=spec.rules, backend=self.backend, added=spec.added
         )
         self._read = (STRICT_READERS if spec.strict else READERS)[spec.layout.formatting]
         self._plain = plain_way(spec.layout, self.renderer) if spec.kind == "turns" else None

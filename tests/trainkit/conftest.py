@@ -84,7 +84,12 @@ def _log_as_before() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``dataset_info.json`` with ``questions`` (24 chats), ``pairs`` (12 preferences) and ``pages`` (12 texts)."""
-    folder = tmp_path_factory.mktemp("data")
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+def write_data(folder: Path) -> Path:
+    """The datasets above into ``folder``, which is made."""
+    folder.mkdir(exist_ok=True)
     for name, rows in (("questions", QUESTIONS), ("pairs", PAIRS)):
         (folder / f"{name}.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
     (folder / "pages.txt").write_text("\n".join(PAGES) + "\n", "utf-8")
@@ -95,10 +100,14 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> Path:
     """A Qwen2 of two layers, 32 wide, with a byte-level BPE of about 400 tokens, as ``trainkit init`` makes it."""
+    return write_model(tmp_path_factory.mktemp("models") / "tiny", data_folder)
+
+
+def write_model(folder: Path, data_folder: Path) -> Path:
+    """The model of ``model_folder`` into ``folder``, its tokenizer trained on the rows of ``data_folder``."""
     from trainkit.init import init_model
     from trainkit.init_plan import plan_model
 
-    folder = tmp_path_factory.mktemp("models") / "tiny"
     plan = plan_model(
         "qwen2", "tiny", vocab_size=400, hidden_size=32, layers=2, heads=2, max_length=128, template="qwen3_nothink"
     )
@@ -214,9 +223,7 @@ def launch(tmp_path: Path) -> Iterator[Callable[..., Launched]]:
     The processes are forked off a server that has torch loaded, so that each begins at once.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["trainkit.run", "trainkit.chat", "peft", "transformers.models.qwen2.modeling_qwen2"]
-    )
+    context.set_forkserver_preload(["tests.trainkit.preload"])
     script = str(Path(__file__).with_name("slow_command.py"))
     launched: list[Launched] = []
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +16,7 @@ from typing import Any
 import pytest
 
 from registry.errors import UsageError
-from trainkit.claim import begin, claim_folder, hold
+from trainkit.claim import begin, claim_folder, hold, read_record
 from trainkit.config import load_config
 
 Run = Callable[..., Any]
@@ -116,6 +122,75 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
         pass
     with hold(tmp_path / "out"):
         pass  # and it is free again
+
+
+def test_a_folder_is_free_again_after_kill_9(tmp_path: Path) -> None:
+    """The system lets go of a lock whose process has ended, whatever file is left behind."""
+    code = (
+        "import os, pathlib, signal, sys\n"
+        "from trainkit.claim import hold\n"
+        "with hold(pathlib.Path(sys.argv[1])):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, str(tmp_path / "out")], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert (tmp_path / "out" / ".run.lock").exists()
+    with hold(tmp_path / "out"):
+        assert read_record(tmp_path / "out") is None
+
+
+def test_a_second_run_is_refused_before_anything_heavy_is_loaded(
+    config_file: Run, trainkit: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = config_file()
+    monkeypatch.setattr("trainkit.start.need_training_packages", lambda: pytest.fail("went on"))
+    with hold(tmp_path / "out"):
+        ran = trainkit("run", path)
+    assert ran.code == 2
+    assert f"{tmp_path}/out: another run is at work in this folder\n  Wait for it, or choose another" in ran.err
+
+
+def test_an_output_folder_that_is_a_file_is_told_with_the_other_faults(
+    config_file: Run, trainkit: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainkit.start.need_training_packages", lambda: pytest.fail("went on"))
+    (tmp_path / "out").write_text("a file")
+    ran = trainkit("run", config_file(dataset="nowhere"))
+    assert ran.code == 2
+    assert "2 faults" in ran.err
+    assert f"{tmp_path}/out: is a file, and a folder is needed" in ran.err
+
+
+def test_a_read_only_disk_is_told_before_anything_is_loaded(
+    config_file: Run, trainkit: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainkit.start.need_training_packages", lambda: pytest.fail("went on"))
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK and access(path, mode))
+    ran = trainkit("run", config_file())
+    assert ran.code == 2
+    assert f"{tmp_path}: no permission to write here" in ran.err
+
+
+def test_a_disk_that_only_the_write_shows_to_be_read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "mkdir", read_only)
+    with pytest.raises(UsageError, match="cannot be written to: the file system is read-only"), hold(tmp_path / "out"):
+        pass
+
+
+def test_a_file_system_without_locks_is_worked_on_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_locks(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("trainkit.claim.FileLock.acquire", no_locks)
+    with caplog.at_level(logging.WARNING, "tunekit"), hold(tmp_path / "out"):
+        pass
+    assert "this file system has no locks, so nothing keeps a second run out of the folder" in caplog.text
 
 
 def test_starting_over_leaves_nothing_of_the_older_run(settings: Run, tmp_path: Path) -> None:

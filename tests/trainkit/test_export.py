@@ -142,8 +142,50 @@ def test_an_adapter_of_another_model_is_told_in_a_line(
     assert trainkit("init", "wide", *rows, *sizes).code == 0
     ran = trainkit("export", exported(model_name_or_path="wide"))
     assert ran.code == 2
-    assert "cannot be loaded: " in ran.err
+    assert "the adapter belongs to another model: model.layers.0.mlp.down_proj" in ran.err
     assert not (tmp_path / "merged").exists()
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"finetuning_type": "oft", "oft_block_size": 8},
+        {"finetuning_type": "lora", "pissa_init": True, "use_dora": True},
+    ],
+    ids=["oft", "pissa and dora"],
+)
+def test_adapters_of_other_kinds_are_merged_too(
+    trainkit: Run, exported: Run, settings: Run, tmp_path: Path, keys: dict[str, Any]
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    from tests.trainkit.methods.models import load, nudge, save
+    from trainkit.methods.pissa import keep_initial
+
+    fresh = load(settings(**keys))
+    keep_initial(fresh, tmp_path / "trained")
+    model = nudge(fresh)
+    folder = save(model, tmp_path / "trained")
+    found = trainkit("export", exported(adapter_name_or_path=folder, template=None), "--json").json
+    assert found["largest_logit_difference"] < 1e-5
+    merged = logits(AutoModelForCausalLM.from_pretrained(tmp_path / "merged"))
+    torch.testing.assert_close(merged, logits(model), rtol=0, atol=1e-5)
+
+
+def test_a_base_that_is_saved_quantised_is_not_merged_into(
+    trainkit: Run, exported: Run, settings: Run, tmp_path: Path
+) -> None:
+    from trainkit.config import load_config
+    from trainkit.model import load_base
+
+    pytest.importorskip("bitsandbytes")
+    config = load_config(settings(finetuning_type="lora", quantization_bit=4))
+    load_base(config.model, torch.float32).save_pretrained(tmp_path / "packed")
+    for path in Path(config.model.model_name_or_path).glob("tokenizer*"):
+        (tmp_path / "packed" / path.name).write_bytes(path.read_bytes())
+    ran = trainkit("export", exported(model_name_or_path="packed", template=None))
+    assert ran.code == 2
+    assert "packed: the weights are quantised, and export writes ordinary ones" in ran.err
 
 
 @pytest.mark.parametrize(("error", "code"), [(OSError(28, "No space left on device"), 3), (None, 130)])

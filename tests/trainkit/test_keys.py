@@ -17,7 +17,7 @@ from trainkit.keys import check_keys, coerce, key_table
 TYPES = {"str", "int", "float", "bool", "int|float", "bool|str", "list[str]", "list[float]", "dict", "str|dict"}
 STATUSES = {"used", "accepted", "refused", "renamed", "translated"}
 SPELLINGS = {"type", "default", "null_ok", "choices", "aliases", "min", "max", "status", "help", "why", "to", "unless"}
-SPELLINGS |= {"means", "coming", "ids"}
+SPELLINGS |= {"means", "coming"}
 NUMBER: dict[str, Any] = {"type": "float", "default": 5e-5, "min": 0}
 
 
@@ -149,10 +149,10 @@ def test_two_keys_that_mean_the_same_are_none() -> None:
     assert check_keys({"group_by_length": True, "batching_strategy": "length_grouped"}).faults == []
 
 
-def test_a_planned_key_waits_where_nothing_is_trained_unless_it_changes_the_ids() -> None:
-    checked = check_keys({"deepspeed": "z3.json", "add_tokens": "<a>", "use_unsloth": True}, training=False)
+def test_a_planned_key_waits_where_nothing_is_trained() -> None:
+    checked = check_keys({"deepspeed": "z3.json", "use_unsloth": True}, training=False)
     assert [text.partition(":")[0] for text in checked.not_built] == ['"deepspeed"']
-    assert [text.partition(":")[0] for text in checked.faults] == ['"add_tokens"', '"use_unsloth"']
+    assert [text.partition(":")[0] for text in checked.faults] == ['"use_unsloth"']
 
 
 # The tables of LLaMA-Factory's arguments (data, model, finetuning, generating, evaluation, training, Megatron).

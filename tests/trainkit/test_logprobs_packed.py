@@ -5,7 +5,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable
 from itertools import pairwise
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from torch import nn
 
 from registry.encode import IGNORE, Example
 from trainkit.data.collate import Batch, collate_packed, collate_sequences
+from trainkit.head import OutputHead, find_head
 from trainkit.logprobs import keeps_packed_apart, model_inputs, token_logprobs
 from trainkit.stages.sft import loss
 
@@ -88,24 +88,23 @@ def packed(blocks: list[list[Example]] = BLOCKS, **changes: Any) -> Batch:
     return collate_packed(blocks, [[0] * len(b) for b in blocks], 0, block_len=BLOCK_LEN, **changes)
 
 
-def alone(model: nn.Module, examples: list[Example]) -> list[float]:
+def alone(model: nn.Module, examples: list[Example], head: OutputHead | None = None) -> list[float]:
+    head = head or find_head(model)
     return [
         value
         for one in examples
-        for value in token_logprobs(
-            model, collate_sequences([one], [0], 0, strict=False), head_only=True
-        ).values.tolist()
+        for value in token_logprobs(model, collate_sequences([one], [0], 0, strict=False), head).values.tolist()
     ]
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("build", [qwen2, llama, gpt2])
-@pytest.mark.parametrize("head_only", [True, False])
+@pytest.mark.parametrize("with_head", [True, False])
 def test_packed_examples_have_the_log_probabilities_that_they_have_alone(
-    build: Callable[[], nn.Module], attention: str, head_only: bool
+    build: Callable[[], nn.Module], attention: str, with_head: bool
 ) -> None:
     model = built(build, attention)
-    found = token_logprobs(model, packed(), head_only=head_only)
+    found = token_logprobs(model, packed(), find_head(model) if with_head else None)
     assert found.values.tolist() == pytest.approx(alone(model, [e for b in BLOCKS for e in b]), abs=1e-5)
     assert found.rows.tolist() == [0] * (4 + 0 + 6) + [1] * (8 + 1)
 
@@ -120,10 +119,19 @@ def model() -> nn.Module:
     return built(qwen2, "sdpa")
 
 
+@pytest.fixture(scope="module")
+def head(model: nn.Module) -> OutputHead:
+    found = find_head(model)
+    assert found is not None
+    return found
+
+
 @given(EXAMPLES)
-def test_whatever_shares_a_block_changes_no_log_probability(model: nn.Module, examples: list[Example]) -> None:
-    found = token_logprobs(model, packed([examples]), head_only=True).values.tolist()
-    assert found == pytest.approx(alone(model, examples), abs=1e-5)
+def test_whatever_shares_a_block_changes_no_log_probability(
+    model: nn.Module, head: OutputHead, examples: list[Example]
+) -> None:
+    found = token_logprobs(model, packed([examples]), head).values.tolist()
+    assert found == pytest.approx(alone(model, examples, head), abs=1e-5)
 
 
 def test_packed_and_padded_batches_have_one_gradient(model: nn.Module) -> None:
@@ -131,7 +139,7 @@ def test_packed_and_padded_batches_have_one_gradient(model: nn.Module) -> None:
     examples = [e for b in BLOCKS for e in b]
     for batch in (packed(), collate_sequences(examples, range(5), 0, strict=False)):
         model.zero_grad()
-        token_logprobs(model, batch, head_only=True).values.sum().backward()
+        token_logprobs(model, batch, find_head(model)).values.sum().backward()
         gradients.append([p.grad.clone() for p in model.parameters()])
     model.zero_grad(set_to_none=True)
     assert packed().weight == collate_sequences(examples, range(5), 0, strict=False).weight
@@ -140,15 +148,15 @@ def test_packed_and_padded_batches_have_one_gradient(model: nn.Module) -> None:
 
 
 def test_the_first_token_of_an_example_is_never_predicted_from_the_last_of_another(model: nn.Module) -> None:
-    assert len(token_logprobs(model, packed([[text(1, 2), text(2, 2)]]), head_only=True).values) == 2
+    assert len(token_logprobs(model, packed([[text(1, 2), text(2, 2)]]), find_head(model)).values) == 2
     strict = packed([[text(1, 2), text(2, 2)]], strict=True)
-    assert len(token_logprobs(model, strict, head_only=True).values) == 3  # as theirs
+    assert len(token_logprobs(model, strict, find_head(model)).values) == 3  # as theirs
 
 
 def test_in_llamafactorys_plain_packing_examples_see_each_other(model: nn.Module) -> None:
     batch = packed([[text(1, 5), text(3, 7)]], strict=True, neat=False)
     apart = packed([[text(1, 5), text(3, 7)]], strict=True, neat=True)
-    seeing, blind = (token_logprobs(model, b, head_only=True).values for b in (batch, apart))
+    seeing, blind = (token_logprobs(model, b, find_head(model)).values for b in (batch, apart))
     assert seeing[:4].tolist() == pytest.approx(blind[:4].tolist(), abs=1e-5)
     assert (seeing[5:] - blind[5:]).abs().max() > 1e-3
 
@@ -202,18 +210,24 @@ def test_flash_attention_keeps_the_examples_of_every_block_apart(build: Callable
     expected = alone(built(build, "sdpa"), [e for b in BLOCKS for e in b])
     model = built(build, "flash_attention_2")
     assert keeps_packed_apart(model)
-    for head_only in (True, False):
-        found = token_logprobs(model, packed(), head_only=head_only)
+    for with_head in (True, False):
+        found = token_logprobs(model, packed(), find_head(model) if with_head else None)
         assert found.values.tolist() == pytest.approx(expected, abs=1e-5)
         assert found.rows.tolist() == [0] * 10 + [1] * 9
 
 
 def test_only_flash_attention_gets_all_blocks_as_one_row() -> None:
     for attention, shape in (("sdpa", (2, 16)), ("flash_attention_2", (1, 32))):
-        model = SimpleNamespace(config=SimpleNamespace(_attn_implementation=attention))
-        inputs = model_inputs(model, packed())  # type: ignore[arg-type]
+        inputs = model_inputs(built(qwen2, attention), packed())
         assert inputs["input_ids"].shape == inputs["position_ids"].shape == shape
         assert inputs["attention_mask"] is None
+        lengths = {name: inputs[name] for name in inputs if name.startswith(("cu_seq", "max_length"))}
+        if attention == "sdpa":
+            assert lengths == {}
+        else:  # padding is a run of sequences of one token
+            assert lengths["cu_seq_lens_q"].tolist() == [0, 5, 6, 13, 14, 15, 16, 25, *range(27, 33)]
+            assert lengths["cu_seq_lens_k"] is lengths["cu_seq_lens_q"]
+            assert lengths["max_length_q"] == lengths["max_length_k"] == 9
 
 
 def test_a_loss_counts_each_token_by_its_weight(model: nn.Module) -> None:
@@ -221,7 +235,7 @@ def test_a_loss_counts_each_token_by_its_weight(model: nn.Module) -> None:
     full, half = example([5, 6, 7], [X, 6, 7]), example([8, 9, 10], [X, 9, 10], [0.5] * 3)
     values = alone(model, [full, half])
     for batch in (packed([[full, half]]), collate_sequences([full, half], [0, 1], 0, strict=False)):
-        logprobs = token_logprobs(model, batch, head_only=True)
+        logprobs = token_logprobs(model, batch, find_head(model), linear=True)
         assert logprobs.weights is not None
         assert logprobs.weights.tolist() == [1, 1, 0.5, 0.5]
         expected = -(values[0] + values[1] + 0.5 * values[2] + 0.5 * values[3])
@@ -230,6 +244,6 @@ def test_a_loss_counts_each_token_by_its_weight(model: nn.Module) -> None:
 
 
 def test_a_loss_without_weights_is_the_plain_sum(model: nn.Module) -> None:
-    logprobs = token_logprobs(model, packed(), head_only=True)
+    logprobs = token_logprobs(model, packed(), find_head(model), linear=True)
     assert logprobs.weights is None
     assert torch.equal(loss(logprobs, packed(), None)[0], -logprobs.values.sum())

@@ -1,4 +1,4 @@
-"""A config's model: what is trained, what gets an adapter, and a tokenizer that agrees with ours."""
+"""A config's model: its weights as they were asked for, and a tokenizer that agrees with ours."""
 
 from __future__ import annotations
 
@@ -20,64 +20,15 @@ from trainkit.model import (
     check_room,
     load_base,
     load_hf_tokenizer,
-    load_trainable,
-    lora_targets,
-    prepare_trainable,
     tokenizer_to_save,
 )
 
 Settings = Callable[..., dict[str, Any]]
-LINEAR = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
-
-
-def trainable(keys: dict[str, Any]) -> nn.Module:
-    config = load_config(keys)
-    return load_trainable(config.model, config.method, bf16=False, device=torch.device("cpu"))
 
 
 @pytest.fixture
 def base(settings: Settings) -> nn.Module:
     return load_base(load_config(settings()).model, torch.float32)
-
-
-def test_all_is_every_linear_layer_but_the_head(base: nn.Module) -> None:
-    assert lora_targets(base, ["all"]) == LINEAR
-
-
-def test_a_target_that_is_not_there_is_refused_with_what_there_is(base: nn.Module) -> None:
-    with pytest.raises(UsageError, match=f"names no module of this model: query\n  It has: {', '.join(LINEAR)}"):
-        lora_targets(base, ["q_proj", "query"])
-
-
-def test_full_training_trains_every_weight_and_lora_the_adapter_alone(settings: Settings) -> None:
-    full = trainable(settings())
-    assert {name for name, _ in prepare_trainable(full)} == {name for name, _ in full.named_parameters()}
-    lora = prepare_trainable(trainable(settings(finetuning_type="lora", lora_rank=3, lora_target="q_proj,v_proj")))
-    assert len(lora) == 2 * 2 * 2  # layers, targets, A and B
-    assert all("lora_" in name for name, _ in lora)
-    assert {3} == {min(p.shape) for _, p in lora}
-
-
-@pytest.mark.parametrize(("alpha", "scale"), [(None, 2.0), (4, 0.5)])
-def test_the_scale_is_alpha_over_rank_and_alpha_twice_the_rank_by_itself(
-    settings: Settings, alpha: int | None, scale: float
-) -> None:
-    model = trainable(settings(finetuning_type="lora", lora_rank=8, lora_alpha=alpha))
-    assert {m.scaling["default"] for m in model.modules() if hasattr(m, "lora_A") and m.scaling} == {scale}
-
-
-def test_the_same_seed_draws_the_same_adapter(settings: Settings) -> None:
-    drawn = []
-    for _ in range(2):
-        torch.manual_seed(5)
-        drawn.append(
-            torch.cat([p.flatten() for _, p in prepare_trainable(trainable(settings(finetuning_type="lora")))])
-        )
-    assert torch.equal(*drawn)
-
-
-def test_trained_weights_are_float32_whatever_they_were(base: nn.Module) -> None:
-    assert {p.dtype for _, p in prepare_trainable(base.bfloat16())} == {torch.float32}
 
 
 def test_a_tokenizer_with_more_ids_than_the_model_has_rows_names_the_new_ones(

@@ -28,7 +28,7 @@ JUDGED = {
 TOPS = {
     "command", "source", "stage", "compat", "config", "not_built", "notes", "model", "rows", "datasets", "examples",
     "tokens", "nothing_trained", "stop_token", "cutoff_len", "truncation", "lengths", "evaluation", "steps",
-    "compat_notes", "warnings", "seconds",
+    "compat_notes", "warnings", "seconds", "memory", "time", "disk",
 }  # fmt: skip
 
 
@@ -65,7 +65,7 @@ finally:
     print("HEAVY", *(n for n in ("torch", "transformers", "peft") if n in sys.modules))
 """
     path = config_file()
-    for verb in ("plan", "show"):
+    for verb in ("show",):
         command = [sys.executable, "-c", probe, verb, str(path)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
         assert (done.returncode, done.stdout.splitlines()[-1].strip()) == (0, "HEAVY")

@@ -1,15 +1,15 @@
-"""What stands beside the weights: results that add up, curves that follow the points."""
+"""What stands beside the weights: results that add up, and the settings without secrets."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import yaml
 
-from trainkit.results import plot_curves, smoothed, write_results
+from trainkit.config import load_config
+from trainkit.results import write_config, write_results
 
 
 def test_all_results_gathers_what_the_splits_wrote(tmp_path: Path) -> None:
@@ -23,18 +23,10 @@ def test_all_results_gathers_what_the_splits_wrote(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "train_results.json").read_text()) == {"epoch": 1.0, "train_loss": 1.0}
 
 
-@pytest.mark.parametrize("points", [1, 2, 40])
-def test_only_what_was_logged_gets_a_curve(tmp_path: Path, points: int) -> None:
-    history = [{"step": n, "loss": 1 / n, "rewards/accuracies": 0.5} for n in range(1, points + 1)]
-    written = plot_curves(tmp_path, [*history, {"step": 1, "learning_rate": 1.0}])
-    assert [p.name for p in written] == ["training_loss.png", "training_rewards_accuracies.png"]
-    assert all(p.read_bytes().startswith(b"\x89PNG") for p in written)
-
-
-@given(st.lists(st.floats(-10, 10), min_size=1, max_size=60))
-def test_a_smoothed_curve_stays_within_its_points(values: list[float]) -> None:
-    curve = smoothed(values)
-    assert len(curve) == len(values)
-    assert curve[0] == pytest.approx(values[0])
-    assert all(min(values) - 1e-9 <= v <= max(values) + 1e-9 for v in curve)
-    assert smoothed([3.0] * len(values)) == pytest.approx([3.0] * len(values))
+def test_the_settings_are_written_without_secrets(tmp_path: Path) -> None:
+    config = load_config({"model_name_or_path": "m", "learning_rate": 0.5})
+    optim = dataclasses.replace(config.optim, lr_scheduler_kwargs={"api_key": "do not tell", "power": 2})
+    write_config(tmp_path, dataclasses.replace(config, optim=optim))
+    held = yaml.safe_load((tmp_path / "training_args.yaml").read_text())
+    assert held["learning_rate"] == 0.5
+    assert held["lr_scheduler_kwargs"] == {"api_key": "…", "power": 2}

@@ -49,7 +49,7 @@ def trained(name: str, model: Path, folder: Path, **changes: Any) -> list[dict[s
     return [json.loads(line) for line in (folder / "trainer_log.jsonl").read_text("utf-8").splitlines()]
 
 
-@pytest.mark.parametrize("name", ["sft_en", "pt_wiki", "dpo_en"])
+@pytest.mark.parametrize("name", ["sft_en", "pt_wiki", "eaft_en", "dpo_en", "simpo_en", "kto_en"])
 def test_losses_and_gradient_norms_are_those_of_llama_factory(name: str, golden_model: Path, tmp_path: Path) -> None:
     theirs = json.loads((GOLDENS / f"{name}.json").read_text("utf-8"))["log"]
     ours = trained(name, golden_model, tmp_path / "out", compat="strict")

@@ -15,7 +15,7 @@ FOLDER = Path(__file__).with_name("yamls")
 # file -> the keys for which a run of it is refused
 NOT_BUILT = {
     "extras/adam_mini/qwen2_full_sft": "use_adam_mini",
-    "extras/apollo/llama3_full_sft": "use_apollo pure_bf16",
+    "extras/apollo/llama3_full_sft": "use_apollo",
     "extras/asft/llama2_full_asft": "use_asft_loss deepspeed",
     "extras/asft/qwen2_full_asft": "use_asft_loss deepspeed",
     "extras/badam/llama3_full_sft": "use_badam",
@@ -23,14 +23,14 @@ NOT_BUILT = {
     "extras/eaft/qwen25_05b_eaft_full": "use_eaft_loss",
     "extras/fp8/llama3_fp8_deepspeed_sft": "deepspeed fp8 fp8_backend",
     "extras/fp8/llama3_fp8_fsdp_sft": "fp8 fp8_backend fp8_enable_fsdp_float8_all_gather fsdp fsdp_transformer_layer_cls_to_wrap",
-    "extras/fsdp_qlora/llama3_lora_sft": "quantization_bit",
-    "extras/galore/llama3_full_sft": "use_galore pure_bf16",
-    "extras/llama_pro/llama3_freeze_sft": "freeze_trainable_layers use_llama_pro finetuning_type",
-    "extras/loraplus/llama3_lora_sft": "loraplus_lr_ratio",
+    "extras/fsdp_qlora/llama3_lora_sft": "",
+    "extras/galore/llama3_full_sft": "use_galore",
+    "extras/llama_pro/llama3_freeze_sft": "",
+    "extras/loraplus/llama3_lora_sft": "",
     "extras/muon/qwen2_full_sft": "use_muon",
     "extras/nlg_eval/llama3_lora_predict": "do_predict predict_with_generate",
-    "extras/oft/llama3_oft_sft": "finetuning_type",
-    "extras/pissa/llama3_lora_sft": "pissa_init",
+    "extras/oft/llama3_oft_sft": "",
+    "extras/pissa/llama3_lora_sft": "",
     "inference/qwen3": "",
     "inference/qwen3_full_sft": "",
     "inference/qwen3_lora_sft": "",
@@ -45,7 +45,7 @@ NOT_BUILT = {
     "train_lora/qwen3_lora_sft": "",
     "train_lora/qwen3_lora_sft_ds3": "deepspeed",
     "train_lora/qwen3_preprocess": "",
-    "train_qlora/qwen3_lora_sft_otfq": "quantization_bit",
+    "train_qlora/qwen3_lora_sft_otfq": "",
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from registry.datasets import DatasetEntry
 from registry.tokenizer import Tokenizer
 from trainkit.config import RunConfig
 from trainkit.data.account import Examples
-from trainkit.data.collate import Batch, collate_packed
+from trainkit.data.collate import Batch, RowLayout, collate_packed
 from trainkit.data.loader import StepPlan
 from trainkit.data.source import open_examples
 from trainkit.data.steps import plan_steps
@@ -31,6 +31,7 @@ class Data:
     plan: StepPlan
     config: RunConfig
     everything: Joined
+    layout: RowLayout | None = None  # of unpacked batches; None: an example a row
 
     def batch_of(self, micro: Sequence[Any]) -> Batch:
         """One micro-batch of the plan: example numbers, or the blocks of a packed run."""
@@ -45,7 +46,12 @@ class Data:
     def collated(self, numbers: Sequence[int]) -> Batch:
         """The examples of these numbers, padded."""
         collate = STAGES[self.config.stage].collate
-        return collate([self.everything[n] for n in numbers], numbers, pad_id=self.pad_id, strict=self.config.strict)
+        examples = [self.everything[n] for n in numbers]
+        return collate(examples, numbers, pad_id=self.pad_id, strict=self.config.strict, layout=self.layout)
+
+    def spare(self) -> Batch:
+        """Some batch, for a rank that has none in a step."""
+        return self.collated([0])
 
     @property
     def pad_id(self) -> int:
@@ -56,16 +62,22 @@ class Data:
         return self.examples.digest()
 
     def eval_batches(self, size: int) -> dict[str, Iterator[Batch]]:
-        """The held-out examples of each set in order, ``size`` at a time; the only set is called ""."""
+        """This rank's share of the held-out examples of each set in order, ``size`` at a time; the only set is called "".
+        Every rank has as many batches."""
         first = len(self.examples.train)
         found = {}
         for name, view in self.examples.evals.items():
-            found[name] = self._batches(range(first, first + len(view)), size)
+            shares = list(batched(range(first, first + len(view)), size))
+            found[name] = dealt_out(shares, self.plan.rank, self.plan.world, self.collated)
             first += len(view)
         return found
 
-    def _batches(self, numbers: range, size: int) -> Iterator[Batch]:
-        return (self.collated(some) for some in batched(numbers, size))
+
+def dealt_out(shares: Sequence[Any], rank: int, world: int, collated: Callable[[Any], Batch]) -> Iterator[Batch]:
+    """The batches of ``rank``, every ``world``-th; one that weighs nothing where the last round leaves it none."""
+    for start in range(0, len(shares), world):
+        mine = start + rank
+        yield collated(shares[mine]) if mine < len(shares) else collated(shares[start]).as_idle()
 
 
 def load_data(config: RunConfig, entries: Mapping[str, DatasetEntry], *, rank: int = 0, world: int = 1) -> Data:

@@ -27,6 +27,10 @@ class Plan(Protocol):
         """The micro-batches of step ``number`` (from 0), for ``batch_of`` to make batches of."""
         ...
 
+    def micro_in_step(self, number: int) -> int:
+        """How many micro-batches the busiest rank has in step ``number``."""
+        ...
+
     def epoch_after(self, steps: int) -> float: ...
 
     def examples_after(self, steps: int) -> int: ...
@@ -109,13 +113,21 @@ class StepPlan:
 
     def step(self, number: int) -> list[list[Any]]:
         """The micro-batches of this rank in step ``number`` (from 0): lists of example numbers, or of blocks."""
+        return self._shares(number)[self.rank]
+
+    def micro_in_step(self, number: int) -> int:
+        """How many micro-batches the busiest rank has in step ``number``: as often must every rank compute."""
+        return max(map(len, self._shares(number)))
+
+    def _shares(self, number: int) -> list[list[list[Any]]]:
+        """The micro-batches of every rank in a step."""
         epoch, within = divmod(number, self.steps_per_epoch)
         units = _units(self, epoch)[within * self.step_size : (within + 1) * self.step_size]
         if self.batching == "token_balanced":
             shares = balanced([int(self.lengths[n]) for n in units], self.batch_size, self.accumulation, self.world)
-            return [[units[place] for place in micro] for micro in shares[self.rank]]
+            return [[[units[place] for place in micro] for micro in share] for share in shares]
         micro = [list(units[i : i + self.batch_size]) for i in range(0, len(units), self.batch_size)]
-        return micro[self.rank :: self.world]
+        return [micro[rank :: self.world] for rank in range(self.world)]
 
     def epoch_after(self, steps: int) -> float:
         """How many epochs ``steps`` steps are, counted in micro-batches as the Trainer counts them."""

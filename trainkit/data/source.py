@@ -27,6 +27,7 @@ from trainkit.data.text_view import TextView
 from trainkit.data.tokenized import open_tokenized, save_tokenized, saved_files
 from trainkit.data.views import Joined, Order, RowView, View
 from trainkit.data.windows import map_windows
+from trainkit.new_tokens import new_tokens
 from trainkit.rules import PURPOSES, encode_rules, render_rules
 
 log = logging.getLogger("tunekit")
@@ -42,7 +43,9 @@ def open_examples(
     """
     # pt spells no turns: a base model without a chat template is fine there
     template = config.data.template or ("empty" if config.stage == "pt" else None)
-    tokenizer, renderer = open_tokenizer(folder, template, rules=render_rules(config), backend=AUTO)
+    tokenizer, renderer = open_tokenizer(
+        folder, template, rules=render_rules(config), backend=AUTO, added=new_tokens(config.model)
+    )
     if tokenizer.new_tokens and not config.strict:
         log.warning(
             "template %s stops at %s, which this tokenizer does not know as a token: the template is that of other models "
@@ -105,7 +108,7 @@ def spec_of(
     return EncodeSpec(
         kind=purpose, files=tuple(expand_sources(entry.sources) if files is None else files), layout=layout, tokenizer_folder=str(folder),
         template=template, rules=rules, end_text=end_text_of(template) if purpose == "text" else None,
-        strict=config.strict,
+        strict=config.strict, added=new_tokens(config.model),
     )  # fmt: skip
 
 

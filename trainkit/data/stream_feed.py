@@ -28,12 +28,14 @@ from registry.tokenizer import Tokenizer, open_tokenizer
 from trainkit.config import RunConfig
 from trainkit.data.account import Examples, Rejected, reason_of, warn_of_rows
 from trainkit.data.blocks import is_packed
-from trainkit.data.collate import Batch, collate_packed
+from trainkit.data.collate import Batch, RowLayout, collate_packed
+from trainkit.data.feed import dealt_out
 from trainkit.data.source import open_examples
 from trainkit.data.stream_steps import StepPosition, StreamSteps, faulty_rows
 from trainkit.data.streaming import RowStream, StreamRow
 from trainkit.data.views import Joined, View
 from trainkit.hub import model_folder
+from trainkit.new_tokens import new_tokens
 from trainkit.rules import encode_rules, render_rules
 from trainkit.stages import STAGES
 
@@ -75,6 +77,8 @@ class StreamPlan:
     batch_size: int
     accumulation: int
     packed: bool
+    rank: int = 0
+    world: int = 1
 
     num_examples = num_units = 0  # not known beforehand
 
@@ -83,8 +87,13 @@ class StreamPlan:
         return self.total_steps
 
     def step(self, number: int) -> list[list[Any]]:
-        """The micro-batches of step ``number`` (from 0): lists of examples, or of blocks of examples."""
-        return self.steps.step(number)
+        """The micro-batches of this rank in step ``number`` (from 0): lists of examples, or of blocks of examples. Every rank
+        reads the whole stream and takes its turn of the micro-batches, as with ``StepPlan``."""
+        return self.steps.step(number)[self.rank :: self.world]
+
+    def micro_in_step(self, number: int) -> int:
+        """How many micro-batches each rank has in a step: an endless stream leaves none short."""
+        return self.accumulation
 
     def epoch_after(self, steps: int) -> float:
         """The share of the run that ``steps`` steps are."""
@@ -92,7 +101,7 @@ class StreamPlan:
 
     def examples_after(self, steps: int) -> int:
         """How many examples (blocks of a packed run) ``steps`` steps train."""
-        return steps * self.batch_size * self.accumulation
+        return steps * self.batch_size * self.accumulation * self.world
 
     @property
     def position(self) -> dict[str, int]:
@@ -115,6 +124,7 @@ class StreamData:
     config: RunConfig
     account: StreamAccount
     identity: str = ""
+    layout: RowLayout | None = None  # of unpacked batches; None: an example a row
 
     def batch_of(self, micro: Sequence[Any]) -> Batch:
         """One micro-batch of examples, or of blocks of examples."""
@@ -128,7 +138,7 @@ class StreamData:
 
     def _collated(self, examples: Sequence[Any], numbers: Sequence[int]) -> Batch:
         collate = STAGES[self.config.stage].collate
-        return collate(examples, numbers, pad_id=self.pad_id, strict=self.config.strict)
+        return collate(examples, numbers, pad_id=self.pad_id, strict=self.config.strict, layout=self.layout)
 
     @property
     def pad_id(self) -> int:
@@ -139,16 +149,22 @@ class StreamData:
         return self.identity
 
     def eval_batches(self, size: int) -> dict[str, Iterator[Batch]]:
-        """The held-out examples of each set in order, ``size`` at a time."""
-        return {name: self._batches(view, size) for name, view in self.examples.evals.items()}
+        """This rank's share of the held-out examples of each set in order, ``size`` at a time."""
+        return {
+            name: dealt_out(
+                list(batched(range(len(view)), size)), self.plan.rank, self.plan.world,
+                lambda numbers, view=view: self._collated([view[n] for n in numbers], numbers),
+            )
+            for name, view in self.examples.evals.items()
+        }  # fmt: skip
 
-    def _batches(self, view: View, size: int) -> Iterator[Batch]:
-        for numbers in batched(range(len(view)), size):
-            yield self._collated([view[n] for n in numbers], numbers)
+    def spare(self) -> Batch:
+        """Nothing: every rank has as many micro-batches in every step of a stream."""
+        raise AssertionError("a stream leaves no rank without a micro-batch")
 
 
-def stream_data(config: RunConfig, entries: Mapping[str, DatasetEntry]) -> StreamData:
-    """The stream of a run's rows, its steps, and what is held out of it."""
+def stream_data(config: RunConfig, entries: Mapping[str, DatasetEntry], *, rank: int = 0, world: int = 1) -> StreamData:
+    """The stream of a run's rows, the steps that ``rank`` of ``world`` takes of it, and what is held out of it."""
     folder, data, loop = model_folder(config.model), config.data, config.loop
     examples = Examples(Joined([]))
     if data.eval_dataset:
@@ -156,7 +172,9 @@ def stream_data(config: RunConfig, entries: Mapping[str, DatasetEntry]) -> Strea
         examples, _ = open_examples(asked, entries, folder)
         examples.ledger = Ledger()
     template = data.template or ("empty" if config.stage == "pt" else None)
-    tokenizer, renderer = open_tokenizer(folder, template, rules=render_rules(config), backend=AUTO)
+    tokenizer, renderer = open_tokenizer(
+        folder, template, rules=render_rules(config), backend=AUTO, added=new_tokens(config.model)
+    )
     stream = RowStream(
         tuple(entries[name] for name in data.dataset or ()), data.mix_strategy, data.interleave_probs,
         seed=loop.seed if loop.data_seed is None else loop.data_seed, buffer_size=data.buffer_size,
@@ -166,7 +184,8 @@ def stream_data(config: RunConfig, entries: Mapping[str, DatasetEntry]) -> Strea
     account = StreamAccount(examples, None if config.stage == "pt" else renderer)
     packed = is_packed(config)
     steps = StreamSteps(
-        stream, encoding.encode, batch_size=loop.per_device_train_batch_size, accumulation=loop.gradient_accumulation_steps,
+        stream, encoding.encode, batch_size=loop.per_device_train_batch_size,
+        accumulation=loop.gradient_accumulation_steps * world,
         block_len=data.cutoff_len if packed else 0, on_rows=account.read, on_fault=account.reject,
     )  # fmt: skip
     if data.val_size:
@@ -177,7 +196,9 @@ def stream_data(config: RunConfig, entries: Mapping[str, DatasetEntry]) -> Strea
         for row in faulty_rows(held, made):
             account.reject(row)
         examples.evals = {"": Held([e for e in made if not isinstance(e, RowFault)])}
-    plan = StreamPlan(steps, loop.max_steps, loop.per_device_train_batch_size, loop.gradient_accumulation_steps, packed)
+    plan = StreamPlan(
+        steps, loop.max_steps, loop.per_device_train_batch_size, loop.gradient_accumulation_steps, packed, rank, world
+    )
     return StreamData(tokenizer, folder, examples, plan, config, account, _identity(stream.entries))
 
 

@@ -6,6 +6,6 @@ Radford et al. 2018, "Improving Language Understanding by Generative Pre-Trainin
 of tokens that have one before them (``Batch.weight``).
 """
 
-from trainkit.stages.sft import loss
+from trainkit.stages.sft import loss, make_forward, make_loss
 
-__all__ = ["loss"]
+__all__ = ["loss", "make_forward", "make_loss"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ SAID: dict[str, tuple[str, set[str]]] = {
 }
 
 
+@cache  # building one takes longer than a thousand rows
 def validator(name: str) -> Any:
     return jsonschema_rs.validator_for(json.loads((SCHEMAS / f"{name}.json").read_text("utf-8")))
 

@@ -6,9 +6,12 @@ from array import array
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from registry.encode import IGNORE, Example, FeedbackExample, PreferenceExample
 from trainkit.data.collate import (
+    RowLayout,
     check_apart,
     collate_feedback,
     collate_packed,
@@ -137,14 +140,69 @@ def test_positions_that_restart_under_a_mask_of_ones_are_refused() -> None:
     check_apart(torch.tensor([[0, 0, 0, 1, 2]]), torch.tensor([[0, 0, 1, 1, 1]]))  # padding on the left
 
 
-def test_feedback_comes_as_all_rows_and_then_all_kl_rows() -> None:
+def test_feedback_comes_with_its_kl_rows_as_a_batch_of_their_own() -> None:
     liked = FeedbackExample(own=ONE, kl=TWO, desirable=True)
     not_liked = FeedbackExample(own=example([3, 3], [X, 3]), kl=example([2, 2], [X, 2]), desirable=False)
     batch = collate_feedback([liked, not_liked], [7, 5], PAD, strict=False)
-    assert [row[:2] for row in batch.input_ids.tolist()] == [[1, 2], [3, 3], [4, 5], [2, 2]]
+    assert [row[:2] for row in batch.input_ids.tolist()] == [[1, 2], [3, 3]]
+    assert batch.kl is not None
+    assert [row[:2] for row in batch.kl.input_ids.tolist()] == [[4, 5], [2, 2]]
     assert batch.desirable is not None
     assert batch.desirable.tolist() == [True, False]
     assert (batch.weight, batch.num_tokens, batch.indices) == (2, 12, (7, 5))
+
+
+def test_rows_are_shared_where_it_saves_padding() -> None:
+    """Three short examples beside one of eight tokens: two rows of 8 instead of four."""
+    long = example([1] * 8, [1] * 8)
+    batch = collate_sequences([ONE, long, TWO], [4, 6, 5], PAD, strict=False, layout=RowLayout(8))
+    assert batch.input_ids.tolist() == [[1] * 8, [1, 2, 3, 4, 5, 6, 7, 8]]
+    assert listed(batch.position_ids) == [[0, 1, 2, 3, 4, 5, 6, 7], [0, 1, 2, 0, 1, 2, 3, 4]]
+    assert listed(batch.documents) == [[1] * 8, [0, 0, 0, 2, 2, 2, 2, 2]]
+    assert batch.labels.tolist() == [[X] + [1] * 7, [X, 2, 3, X, X, X, 7, 8]]
+    assert batch.attention_mask is None
+    assert (batch.num_documents, batch.num_sequences, batch.num_tokens, batch.indices) == (3, 3, 16, (4, 6, 5))
+
+
+def test_rows_are_not_shared_where_it_saves_nothing() -> None:
+    whole = [example([n] * 8, [n] * 8) for n in (1, 2)]
+    batch = collate_sequences(whole, [0, 1], PAD, strict=False, layout=RowLayout(8))
+    assert batch.documents is None
+    assert listed(batch.attention_mask) == [[1] * 8] * 2
+
+
+def test_rows_of_one_length_are_shared_whatever_it_saves() -> None:
+    batch = collate_sequences([TWO, TWO], [0, 1], PAD, strict=False, layout=RowLayout(12, multiple=4, constant=True))
+    assert batch.input_ids.shape == (1, 12)
+    assert listed(batch.documents) == [[0] * 5 + [1] * 5 + [-1] * 2]
+
+
+def test_an_example_that_is_longer_than_a_row_has_one_of_its_own_length() -> None:
+    long = example(list(range(1, 10)), list(range(1, 10)))
+    batch = collate_sequences([long, ONE, ONE], [0, 1, 2], PAD, strict=False, layout=RowLayout(4, multiple=1))
+    assert batch.input_ids.tolist() == [[1, 2, 3, 4, 5, 6, 7, 8, 9], [1, 2, 3, 1, 2, 3, 9, 9, 9]]
+
+
+@given(
+    st.lists(st.integers(1, 20), min_size=1, max_size=12), st.integers(1, 40), st.booleans()
+)
+def test_sharing_rows_loses_no_token_and_no_weight(lengths: list[int], row_len: int, constant: bool) -> None:
+    examples = [example([n + 1] * size, [X] + [n + 1] * (size - 1)) for n, size in enumerate(lengths)]
+    numbers = range(len(examples))
+    padded = collate_sequences(examples, numbers, 0, strict=False)
+    shared = collate_sequences(examples, numbers, 0, strict=False, layout=RowLayout(row_len, constant=constant))
+    assert (shared.weight, shared.num_tokens) == (padded.weight, padded.num_tokens)
+    assert shared.input_ids.numel() <= padded.input_ids.numel() or constant
+    assert torch.bincount(shared.input_ids.flatten())[1:].tolist() == lengths
+    if shared.documents is not None:
+        assert (shared.input_ids[shared.documents >= 0] - 1 == shared.documents[shared.documents >= 0]).all()
+
+
+def test_an_idle_batch_has_the_tokens_and_no_weight() -> None:
+    batch = collate_pairs([PreferenceExample(ONE, TWO)], [3], PAD, strict=False)
+    idle = batch.as_idle()
+    assert (idle.idle, idle.weight, idle.num_tokens) == (True, 0, 0)
+    assert idle.input_ids is batch.input_ids
 
 
 def test_prompts_are_padded_on_the_left_and_train_nothing() -> None:

@@ -1,76 +1,92 @@
-"""The preference loss: Rafailov et al. 2023, eq. 7, and Mitchell's label smoothing, worked out by hand."""
+"""The preference stage: tokens become answers, answers pairs, and what LLaMA-Factory lets one add to the loss."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from trainkit.config import load_config
+from trainkit.config import PreferenceConfig, load_config
 from trainkit.data.collate import Batch
 from trainkit.logprobs import TokenLogprobs
-from trainkit.stages.dpo import make_loss, preference_loss
+from trainkit.stages.dpo import length_desensitised, make_loss, needs_reference
+from trainkit.stages.losses.bco import RunningMean
 
-LOGPROBS = st.floats(-200, 0, width=32)
+DEFAULT = load_config({"model_name_or_path": "m", "pref_beta": 0.5}).preference
+BATCH = Batch(*(torch.zeros(4, 8, dtype=torch.int64),) * 3, weight=2, num_tokens=4, indices=(0, 1))
+# two pairs: chosen answers of 2 and 1 tokens, then rejected ones of 1 and 3
+VALUES, ROWS = [-1.0, -3.0, -2.0, -5.0, -1.0, -2.0, -6.0], [0, 0, 1, 2, 3, 3, 3]
 
 
 def log_sigmoid(x: float) -> float:
     return -math.log1p(math.exp(-x))
 
 
-@given(st.lists(st.tuples(LOGPROBS, LOGPROBS), min_size=1, max_size=5), st.floats(0, 0.5), st.floats(0.01, 2))
-def test_policy_equal_to_reference_is_log_2(pairs: list[tuple[float, float]], smoothing: float, beta: float) -> None:
-    policy = torch.tensor(pairs).T
-    loss, metrics = preference_loss(policy, policy.clone(), beta, smoothing)
-    assert float(loss) / len(pairs) == pytest.approx(math.log(2), abs=1e-6)
-    assert float(metrics["rewards/margins"]) == float(metrics["rewards/accuracies"]) == 0
+def answers(values: list[float] = VALUES) -> TokenLogprobs:
+    return TokenLogprobs(torch.tensor(values), torch.tensor(ROWS), 4)
 
 
-def test_one_pair_by_hand() -> None:
-    # rewards: 0.5 * (-2 + 3) = 0.5 and 0.5 * (-5 + 4) = -0.5; their difference is 1
-    loss, metrics = preference_loss(torch.tensor([[-2.0], [-5.0]]), torch.tensor([[-3.0], [-4.0]]), 0.5)
-    assert float(loss) == pytest.approx(-log_sigmoid(1.0), abs=1e-6)
-    assert {name: float(value) for name, value in metrics.items()} == {
-        "rewards/chosen": 0.5,
-        "rewards/rejected": -0.5,
-        "rewards/accuracies": 1.0,
-        "rewards/margins": 1.0,
-        "logps/chosen": -2.0,
-        "logps/rejected": -5.0,
-    }
+def settings(**changes: object) -> PreferenceConfig:
+    return replace(DEFAULT, **changes)  # type: ignore[arg-type]
 
 
-def test_label_smoothing_by_hand() -> None:
-    loss, _ = preference_loss(torch.tensor([[-2.0], [-5.0]]), torch.tensor([[-3.0], [-4.0]]), 0.5, smoothing=0.2)
-    assert float(loss) == pytest.approx(-0.8 * log_sigmoid(1.0) - 0.2 * log_sigmoid(-1.0), abs=1e-6)
+def test_tokens_are_summed_to_answers_chosen_first_and_pairs_are_summed() -> None:
+    loss, metrics = make_loss(DEFAULT)(answers(), BATCH, torch.zeros(2, 2))
+    assert (float(metrics["logps/chosen"]), float(metrics["logps/rejected"])) == (-6.0, -14.0)
+    assert float(loss) == pytest.approx(-log_sigmoid(0.5 * 1) - log_sigmoid(0.5 * 7), rel=1e-6)
+    assert float(metrics["rewards/margins"]) == pytest.approx(0.5 * 8)
+    assert float(metrics["rewards/accuracies"]) == 2.0
 
 
-def test_two_pairs_are_summed_not_averaged() -> None:
-    policy, reference = torch.tensor([[-2.0, -1.0], [-5.0, -1.0]]), torch.tensor([[-3.0, -1.0], [-4.0, -1.0]])
-    loss, metrics = preference_loss(policy, reference, 0.5)
-    assert float(loss) == pytest.approx(-log_sigmoid(1.0) + math.log(2), abs=1e-6)
-    assert float(metrics["rewards/accuracies"]) == 1.0
+@pytest.mark.parametrize("name", ["ipo", "simpo", "orpo"])
+def test_these_losses_see_means_of_tokens(name: str) -> None:
+    reference = torch.tensor([[-2.0, -1.0], [-2.0, -3.0]])
+    _, metrics = make_loss(settings(pref_loss=name))(answers(), BATCH, None if name != "ipo" else reference)
+    assert (float(metrics["logps/chosen"]), float(metrics["logps/rejected"])) == (-2.0 + -2.0, -5.0 + -3.0)
+    if name == "ipo":  # the reference is divided by the same lengths: chosen by 2 and 1, rejected by 1 and 3
+        assert float(metrics["rewards/chosen"]) == pytest.approx(0.5 * (-2 + 1 + -2 + 1))
+    assert ("odds_ratio_loss" in metrics) == (name == "orpo")
 
 
-@given(st.tuples(LOGPROBS, LOGPROBS), st.tuples(LOGPROBS, LOGPROBS))
-def test_the_better_answer_is_pushed_up_and_the_worse_one_down(
-    policy: tuple[float, float], reference: tuple[float, float]
-) -> None:
-    scores = torch.tensor(policy)[:, None].requires_grad_()
-    preference_loss(scores, torch.tensor(reference)[:, None], 0.1)[0].backward()
-    chosen, rejected = scores.grad.flatten().tolist()  # type: ignore[union-attr]
-    margin = 0.1 * ((policy[0] - reference[0]) - (policy[1] - reference[1]))
-    assert chosen == pytest.approx(-rejected)
-    assert chosen == pytest.approx(-0.1 / (1 + math.exp(margin)), rel=1e-3, abs=1e-7)
+def test_pref_ftx_adds_the_mean_negative_log_likelihood_of_chosen_answers() -> None:
+    plain, _ = make_loss(DEFAULT)(answers(), BATCH, torch.zeros(2, 2))
+    with_sft, _ = make_loss(settings(pref_ftx=0.25))(answers(), BATCH, torch.zeros(2, 2))
+    assert float(with_sft - plain) == pytest.approx(0.25 * (4 / 2 + 2 / 1))
 
 
-def test_the_loss_sums_tokens_to_answers_chosen_first() -> None:
-    batch = Batch(*(torch.zeros(4, 8, dtype=torch.int64),) * 3, weight=2, num_tokens=4, indices=(0, 1))
-    values, rows = torch.tensor([-1.0, -1.0, -3.0, -5.0, -7.0]), torch.tensor([0, 0, 1, 2, 3])
-    settings = load_config({"model_name_or_path": "m", "pref_beta": 0.5}).preference
-    loss, metrics = make_loss(settings)(TokenLogprobs(values, rows, 4), batch, torch.zeros(2, 2))
-    assert (float(metrics["logps/chosen"]), float(metrics["logps/rejected"])) == (-5.0, -12.0)
-    assert float(loss) == pytest.approx(-log_sigmoid(0.5 * 3) - log_sigmoid(0.5 * 4), abs=1e-6)
+def test_pref_bco_weight_mixes_in_the_other_loss_and_moves_its_running_mean() -> None:
+    baseline = RunningMean(torch.zeros(()), torch.zeros(()))
+    loss = make_loss(settings(pref_bco_weight=1.0), baseline)
+    mixed, _ = loss(answers(), BATCH, torch.zeros(2, 2))
+    rewards = [-2.0, -1.0, -2.5, -4.5]  # 0.5 times the four sums
+    level = sum(rewards) / 4
+    bco = sum(-log_sigmoid(r - level) for r in rewards[:2]) + sum(-log_sigmoid(level - r) for r in rewards[2:])
+    plain = -log_sigmoid(0.5 * 1) - log_sigmoid(0.5 * 7)
+    assert float(mixed) == pytest.approx((plain + bco) / 2, rel=1e-5)
+    assert (float(baseline.mean), float(baseline.count)) == (level, 1.0)
+    with torch.no_grad():  # an evaluation leaves it as it is
+        loss(answers(), BATCH, torch.ones(2, 2))
+    loss(answers(), replace(BATCH, idle=True), torch.ones(2, 2))
+    assert (float(baseline.mean), float(baseline.count)) == (level, 1.0)
+
+
+def test_ld_alpha_weighs_what_is_longer_than_the_other_answer() -> None:
+    """Pair 0 shares 1 token, pair 1 shares 1: the chosen answer of the one and the rejected of the other go on."""
+    found = length_desensitised(answers(), 0.5)
+    assert found.tolist() == [[-1.0 + 0.5 * -3.0, -2.0], [-5.0, -1.0 + 0.5 * (-2.0 + -6.0)]]
+    assert length_desensitised(answers(), 1.0).tolist() == answers().by_row().reshape(2, 2).tolist()
+    assert length_desensitised(answers(), 0.0).tolist() == [[-1.0, -2.0], [-5.0, -1.0]]
+
+
+def test_ld_alpha_leaves_the_reference_as_it_is() -> None:
+    reference = torch.tensor([[-4.0, -2.0], [-5.0, -9.0]])
+    _, metrics = make_loss(settings(ld_alpha=0.0))(answers(), BATCH, reference)
+    assert float(metrics["rewards/chosen"]) == pytest.approx(0.5 * ((-1 + 4) + 0))
+
+
+def test_only_losses_with_a_reference_ask_for_one() -> None:
+    assert [needs_reference(settings(pref_loss=name)) for name in ("sigmoid", "ipo", "orpo", "simpo")] == [
+        True, True, False, False,
+    ]  # fmt: skip

@@ -1,25 +1,17 @@
-"""AdamW over decayed and undecayed parameters, as transformers' Trainer divides them."""
+"""The groups of decayed, undecayed and LoRA+ weights, and AdamW over them."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from trainkit.config import load_config
-from trainkit.optim import build_optimizer, undecayed_names
+from tests.trainkit.optimizers.tiny import lora, optimizer_of, trained
+from trainkit.optimizers.groups import undecayed_names
 
-OPTIM = replace(
-    load_config({"model_name_or_path": "m"}).optim,
-    learning_rate=0.01,
-    weight_decay=0.1,
-    adam_beta1=0.8,
-    adam_beta2=0.9,
-    adam_epsilon=1e-6,
-)
+OPTIM = {"learning_rate": 0.01, "weight_decay": 0.1, "adam_beta1": 0.8, "adam_beta2": 0.9, "adam_epsilon": 1e-6}
 
 
 def qwen2() -> nn.Module:
@@ -67,7 +59,7 @@ def test_what_is_not_decayed_is_what_transformers_does_not_decay(build) -> None:
 def test_the_two_groups_hold_every_trained_parameter_once() -> None:
     model = qwen2()
     trainable = [(name, p) for name, p in model.named_parameters() if "layers.1" in name]
-    optimizer = build_optimizer(OPTIM, model, trainable)
+    optimizer = optimizer_of(model, trainable, **OPTIM)
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0]
     assert sorted(id(p) for group in optimizer.param_groups for p in group["params"]) == sorted(
         id(p) for _, p in trainable
@@ -76,7 +68,7 @@ def test_the_two_groups_hold_every_trained_parameter_once() -> None:
 
 def test_a_group_with_nothing_in_it_is_left_out() -> None:
     layer = nn.Linear(2, 2, bias=False)
-    assert len(build_optimizer(OPTIM, layer, list(layer.named_parameters())).param_groups) == 1
+    assert len(optimizer_of(layer, **OPTIM).param_groups) == 1
 
 
 def test_two_steps_are_adamw_worked_out_by_hand() -> None:
@@ -85,7 +77,7 @@ def test_two_steps_are_adamw_worked_out_by_hand() -> None:
     with torch.no_grad():
         layer.weight.fill_(0.5)
         layer.bias.fill_(-0.25)
-    optimizer = build_optimizer(OPTIM, layer, list(layer.named_parameters()))
+    optimizer = optimizer_of(layer, **OPTIM)
     expected = {"weight": 0.5, "bias": -0.25}
     moments = {name: [0.0, 0.0] for name in expected}
     for number, gradients in enumerate(({"weight": 2.0, "bias": -1.0}, {"weight": -0.5, "bias": 3.0}), start=1):
@@ -111,7 +103,7 @@ def test_the_fused_step_equals_torchs_plain_one() -> None:
         {"params": [p for n, p in plain.named_parameters() if n in undecayed], "weight_decay": 0.0},
     ]
     theirs = torch.optim.AdamW(groups, lr=0.01, betas=(0.8, 0.9), eps=1e-6, fused=False, foreach=False)
-    ours = build_optimizer(OPTIM, model, list(model.named_parameters()))
+    ours = optimizer_of(model, **OPTIM)
     ids = torch.arange(12)[None] % 16
     for _ in range(3):
         for each, optimizer in ((model, ours), (plain, theirs)):
@@ -120,3 +112,16 @@ def test_the_fused_step_equals_torchs_plain_one() -> None:
             optimizer.step()
     for ours_p, theirs_p in zip(model.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(ours_p, theirs_p, rtol=1e-5, atol=1e-6)
+
+
+def test_lora_plus_gives_b_and_the_embeddings_adapters_rates_of_their_own() -> None:
+    """Hayou et al. 2024: at a ratio of 16, A learns at 0.01, B at 0.16, an embedding's B at the rate named for it."""
+    model = lora(qwen2())
+    trainable = [*trained(model), ("model.embed.lora_embedding_B.default", nn.Parameter(torch.zeros(2, 2)))]
+    plus = {"loraplus_lr_ratio": 16.0, "loraplus_lr_embedding": 1e-5, "finetuning_type": "lora"}
+    optimizer = optimizer_of(model, trainable, **OPTIM | plus)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in trainable:
+        expected = 1e-5 if "embedding" in name else 0.16 if "lora_B" in name else 0.01
+        assert rates[id(parameter)] == pytest.approx(expected), name
+    assert sorted({group["lr_scale"] for group in optimizer.param_groups}) == pytest.approx([0.001, 1.0, 16.0])

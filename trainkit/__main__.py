@@ -1,0 +1,5 @@
+"""python -m trainkit, and torchrun -m trainkit: the command."""
+
+from trainkit.cli import main
+
+main()
