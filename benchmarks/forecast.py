@@ -10,6 +10,7 @@ the allocator. Models are of 20 and 38 million parameters, the first with 151,93
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import random
 import subprocess
@@ -93,6 +94,7 @@ def prepared(folder: Path, shape: dict[str, int], stage: str, keys: dict[str, An
     from trainkit.init import init_model
     from trainkit.init_plan import plan_model
 
+    any_shape: dict[str, Any] = dict(shape)
     rng = random.Random(5)
     words = [f"w{n}" for n in range(200)]
 
@@ -110,7 +112,7 @@ def prepared(folder: Path, shape: dict[str, int], stage: str, keys: dict[str, An
     init_model(folder / "model", [str(folder / "rows.jsonl")], tiny, seed=1, force=False)
     for old in ("model.safetensors", "config.json", "generation_config.json"):
         (folder / "model" / old).unlink(missing_ok=True)
-    LlamaForCausalLM(LlamaConfig(**shape, tie_word_embeddings=True, max_position_embeddings=2048)).save_pretrained(
+    LlamaForCausalLM(LlamaConfig(**any_shape, tie_word_embeddings=True, max_position_embeddings=2048)).save_pretrained(
         folder / "model"
     )
     keys = {
@@ -141,22 +143,24 @@ def row_of(stage: str, text: Any) -> dict[str, Any]:
 
 def measured(config: Path) -> dict[str, float]:
     """The peak of one real run in this process, in bytes: from the moment before the model is loaded."""
+    import peft  # noqa: F401  # code is no memory of the model: it is there before the level is taken
     import torch
 
-    import trainkit.engine
     from trainkit.config import load_config
-    from trainkit.run import run
+    from trainkit.forecast.build import read_model
 
+    read_model(load_config(config).model.model_name_or_path)
     levels: list[int] = []
-    build = trainkit.run.build_engine
+    module: Any = importlib.import_module("trainkit.run")
+    build = module.build_engine
 
     def noted(*arguments: Any, **options: Any) -> Any:
         levels.append(_status("VmRSS"))
         Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here on
         return build(*arguments, **options)
 
-    trainkit.run.build_engine = noted
-    run(load_config(config), quiet=True)
+    module.build_engine = noted
+    module.run(load_config(config), quiet=True)
     if torch.cuda.is_available() and not load_config(config).loop.use_cpu:
         return {"peak": float(torch.cuda.max_memory_allocated())}
     return {"peak": float(_status("VmHWM") - levels[0])}

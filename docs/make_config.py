@@ -28,7 +28,7 @@ TITLES = {
 }
 WORDS = {
     "str": "text", "int": "whole number", "float": "number", "int|float": "number", "bool": "true or false",
-    "bool|str": "true, false or path", "list[str]": "names", "list[float]": "numbers", "dict": "mapping",
+    "bool|str": "true, false or path", "bool|words": "true, false or words", "list[str]": "names", "list[float]": "numbers", "dict": "mapping",
     "str|dict": "text or mapping",
 }  # fmt: skip
 

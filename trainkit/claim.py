@@ -6,7 +6,7 @@ import errno
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from registry.atomic import TEMPORARY_MARK, temporary_name, write_json
 from registry.errors import UsageError, reason_of
+from registry.secrets import masked
 from trainkit.checkpoint import Checkpoint, is_whole, list_checkpoints, newest_checkpoint, open_checkpoint, step_of
 from trainkit.config import RunConfig
 from trainkit.parameters import weight_shapes
@@ -42,6 +43,9 @@ class Claim:
 
     folder: Path
     checkpoint: Checkpoint | None
+    accumulation: int | None = (
+        None  # so many micro-batches a step, where a run goes on with another number of processes
+    )
 
 
 @contextmanager
@@ -102,8 +106,8 @@ def _in_use(folder: Path) -> UsageError:
     )
 
 
-def claim_folder(config: RunConfig, *, fresh: bool) -> Claim:
-    """Decide by what the folder holds; nothing is changed yet.
+def claim_folder(config: RunConfig, *, fresh: bool, world: int = 1) -> Claim:
+    """Decide by what the folder holds, for a run of ``world`` processes; nothing is changed yet.
 
     An unfinished run of the same config is gone on with, also under ``overwrite_output_dir`` (only ``fresh`` starts
     over). Raises ``UsageError`` where the folder holds anything else and may not be overwritten.
@@ -127,7 +131,7 @@ def claim_folder(config: RunConfig, *, fresh: bool) -> Claim:
         if checkpoint is None:
             _check_nothing_whole(folder)
             log.info("an unfinished run of this config is here, without a whole checkpoint; it starts over")
-        return Claim(folder, checkpoint)
+        return Claim(folder, checkpoint, kept_accumulation(config, record, world) if checkpoint else None)
     if config.resume_from_checkpoint is True and not fresh:
         raise UsageError("there is no checkpoint of this config to go on from", where=str(folder))
     if not held or may_overwrite:
@@ -158,6 +162,29 @@ def claim_folder(config: RunConfig, *, fresh: bool) -> Claim:
         where=str(folder),
         mend="Choose another output_dir, or add --fresh to start over in this one.",
     )
+
+
+def examples_a_step(config: RunConfig, world: int) -> int:
+    """How many examples (blocks of a packed run) ``world`` processes train on in a full step."""
+    return config.loop.per_device_train_batch_size * config.loop.gradient_accumulation_steps * world
+
+
+def kept_accumulation(config: RunConfig, record: Mapping[str, Any], world: int) -> int | None:
+    """The ``gradient_accumulation_steps`` by which ``world`` processes train on as many examples a step as the run's first
+    part did; None where the config's own does. Raises ``UsageError`` where none does."""
+    before, now = record.get("examples_a_step"), examples_a_step(config, world)
+    if before is None or before == now:
+        return None
+    accumulation, rest = divmod(before, config.loop.per_device_train_batch_size * world)
+    if rest or not accumulation:
+        raise UsageError(
+            f"the unfinished run here trains on {before} examples a step, and {world} "
+            f"process{'es' if world > 1 else ''} of per_device_train_batch_size {config.loop.per_device_train_batch_size} cannot",
+            where=config.output_dir,
+            mend="Choose a per_device_train_batch_size that divides them, or start over with --fresh.",
+        )
+    log.info("gradient_accumulation_steps is %d, so that a step trains on %d examples as before", accumulation, before)
+    return accumulation
 
 
 def _check_nothing_needed(config: RunConfig, folder: Path) -> None:
@@ -253,7 +280,7 @@ def check_before_end(claim: Claim, total_steps: int) -> None:
         )
 
 
-def begin(claim: Claim, config: RunConfig, digest: str, total_steps: int) -> None:
+def begin(claim: Claim, config: RunConfig, digest: str, total_steps: int, *, world: int = 1) -> None:
     """Make the folder this run's: checkpoints of an older run go, the record says that it is running."""
     claim.folder.mkdir(parents=True, exist_ok=True)
     for path in list_checkpoints(claim.folder):
@@ -266,22 +293,23 @@ def begin(claim: Claim, config: RunConfig, digest: str, total_steps: int) -> Non
             (claim.folder / name).unlink(missing_ok=True)
     for leftover in claim.folder.glob(f".*{TEMPORARY_MARK}*"):  # what a killed run was writing
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-    _write(claim.folder, config, digest, total_steps, "running")
+    _write(claim.folder, config, digest, total_steps, "running", world)
 
 
-def finish(claim: Claim, config: RunConfig, digest: str, total_steps: int) -> None:
+def finish(claim: Claim, config: RunConfig, digest: str, total_steps: int, *, world: int = 1) -> None:
     """Say that the run is complete."""
-    _write(claim.folder, config, digest, total_steps, "finished")
+    _write(claim.folder, config, digest, total_steps, "finished", world)
 
 
-def _write(folder: Path, config: RunConfig, digest: str, total_steps: int, status: str) -> None:
+def _write(folder: Path, config: RunConfig, digest: str, total_steps: int, status: str, world: int) -> None:
     record = {
         "format_version": FORMAT_VERSION,
         "status": status,
         "fingerprint": config.fingerprint(),
+        "examples_a_step": examples_a_step(config, world),
         "data": digest,
         "total_steps": total_steps,
-        "config": config.flat(),
+        "config": masked(config.flat()),
     }
     write_json(folder / RUN_FILE, record)
 

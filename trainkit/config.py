@@ -16,8 +16,11 @@ from trainkit.keys import check_keys, key_table
 
 # What the parts of a run's config are not: told about it, and no keys.
 ABOUT = ("source", "notes", "not_built", "origins")
-# Keys that change neither what is trained nor in which order.
+# Keys that change neither what is trained nor in which order. How a step's examples are cut into micro-batches is held
+# against the number of processes (``trainkit.claim.kept_accumulation``).
 FREE = (
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
     "per_device_eval_batch_size",
     "use_cpu",
     "gradient_checkpointing",

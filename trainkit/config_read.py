@@ -164,7 +164,7 @@ def _read_words(words: Sequence[str], faults: list[str]) -> Iterator[tuple[str, 
         elif kind == "bool" and not (rest and rest[0].casefold() in TRUTHS):
             yield key, True, "flag"
         elif not rest or rest[0].startswith("--"):
-            if kind == "bool|str":
+            if kind in ("bool|str", "bool|words"):
                 yield key, True, "flag"
             else:
                 faults.append(f'"--{name}" needs a value')

@@ -20,6 +20,7 @@ from trainkit.data.stream_feed import StreamData, StreamPlan
 from trainkit.engine import Engine, go_on
 from trainkit.evaluate import mean_loss
 from trainkit.finish import save_all
+from trainkit.forecast.at_start import advice
 from trainkit.inspect_batch import save_batch
 from trainkit.longest import longest_micro, rehearse
 from trainkit.loop import Judged, Training, train
@@ -177,7 +178,7 @@ def make_training(
 
     training = Training(
         backend=backend, schedule=schedule, plan=plan, health=engine.health, kept=engine.objective.kept,
-        room=Room(alone=backend.world_size == 1, advice=lambda: ()), prepare=prepare, batches_of=batches_of,
+        room=Room(alone=backend.world_size == 1, advice=lambda: advice(config, data, backend, engine.recompute)), prepare=prepare, batches_of=batches_of,
         reference_of=reference_of, evaluate=judge if data.examples.evals else None, save=save, inspect=inspect,
     )  # fmt: skip
     return training, best

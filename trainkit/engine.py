@@ -24,6 +24,7 @@ from trainkit.forecast.flops import Work, work_of
 from trainkit.head import find_head
 from trainkit.head_kernels import with_kernel
 from trainkit.health import Health
+from trainkit.hub import adapter_folders
 from trainkit.layout import Layout, layout_of
 from trainkit.logprobs import keeps_packed_apart
 from trainkit.methods import pissa
@@ -54,6 +55,7 @@ class Engine:
     layout: Layout
     row_layout: RowLayout | None
     work: Work
+    recompute: str
 
     @property
     def state_bytes(self) -> int:
@@ -68,7 +70,7 @@ class Engine:
 
 
 def build_engine(
-    config: RunConfig, claim: Claim, data: Data | StreamData, backend: Backend, *, recompute: str = "none"
+    config: RunConfig, claim: Claim, data: Data | StreamData, backend: Backend, *, recompute: str
 ) -> Engine:
     """Model, adapter, objective, optimizer; with the saved weights over the fresh ones where a run goes on. All ranks.
 
@@ -107,7 +109,15 @@ def build_engine(
             objective.head = with_kernel(objective.head)
     compile_layers(model, loop)
     return Engine(
-        model, objective, trainable, backend, Health(backend.device, objective.kept), layout, row_layout, work
+        model,
+        objective,
+        trainable,
+        backend,
+        Health(backend.device, objective.kept),
+        layout,
+        row_layout,
+        work,
+        recompute,
     )
 
 
@@ -121,8 +131,9 @@ def make_objective(config: RunConfig, model: nn.Module, backend: Backend, resume
     if stage.has_value_head:
         size = model.config.get_text_config().hidden_size  # type: ignore[union-attr, operator]
         v_head = ValueHead(size)
-        given = (config.model.adapter_name_or_path or ())[-1:] or (config.model.model_name_or_path,)
+        given = [*adapter_folders(config.model), config.model.model_name_or_path]
         load_value_head(resumed or Path(given[0]), v_head)
+        leave_logits_alone(model)
     anchor = None
     if config.loss.use_asft_loss and not hasattr(model, "disable_adapter"):
         anchor = base_of(config, model, backend.device, resumed)
@@ -133,6 +144,13 @@ def make_objective(config: RunConfig, model: nn.Module, backend: Backend, resume
     return objective
 
 
+def leave_logits_alone(model: nn.Module) -> None:
+    """Freeze a head of its own: no logits are made here, so it gets no gradient, and ddp waits for one of every weight."""
+    head, inputs = model.get_output_embeddings(), model.get_input_embeddings()  # type: ignore[operator]
+    if head is not None and getattr(head, "weight", None) is not inputs.weight:
+        head.requires_grad_(False)
+
+
 def base_of(config: RunConfig, model: nn.Module, device: torch.device, resumed: Path | None) -> nn.Module:
     """The model as it is before the first step, a second time and frozen; of a resumed run it is loaded again."""
     import copy
@@ -140,7 +158,9 @@ def base_of(config: RunConfig, model: nn.Module, device: torch.device, resumed: 
     if resumed is None:
         return copy.deepcopy(model).requires_grad_(False).eval().to(device)
     name, adapters = config.model.model_name_or_path, config.model.adapter_name_or_path
-    return load_frozen(config.model, name, adapters, config.model.quantization_bit, bf16=config.loop.bf16, device=device)
+    return load_frozen(
+        config.model, name, adapters, config.model.quantization_bit, bf16=config.loop.bf16, device=device
+    )
 
 
 def saved_tokenizer(config: RunConfig, data: Data | StreamData) -> Any:

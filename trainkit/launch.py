@@ -45,13 +45,9 @@ def launch_if_asked(file: str | Path | Mapping[str, Any] | None, words: Sequence
     this process is to train by itself. Everything cheap is checked before any process is started."""
     if is_launched():
         return None
-    from trainkit.config import load_config
-    from trainkit.preflight import check_places
-    from trainkit.start import need_training_packages
+    from trainkit.start import checked
 
-    config = load_config(file, words)
-    check_places(config)
-    need_training_packages()
+    config = checked(file, words)
     layout = layout_from(os.environ, visible_devices(use_cpu=config.loop.use_cpu), use_cpu=config.loop.use_cpu)
     if layout is None:
         return None

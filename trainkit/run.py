@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from trainkit.data.loader import StepPlan
 from trainkit.data.stream_feed import StreamData, StreamPlan, stream_data
 from trainkit.drive import REJECTS, drive
 from trainkit.engine import Engine, build_engine, with_rows
+from trainkit.forecast.at_start import recompute_for
 from trainkit.hub import identity_of
 from trainkit.preflight import check_places
 from trainkit.results import write_config
@@ -71,6 +72,8 @@ def run(config: RunConfig, *, fresh: bool = False, quiet: bool = False) -> RunRe
     group = open_group(config)
     try:
         with claimed(config, group, fresh=fresh) as claim:
+            if claim.accumulation:
+                config = replace(config, loop=replace(config.loop, gradient_accumulation_steps=claim.accumulation))
             return train_in_folder(config, entries, claim, group, quiet=quiet or group.rank > 0)
     finally:
         group.close()
@@ -81,7 +84,7 @@ def claimed(config: RunConfig, group: Group, *, fresh: bool) -> Iterator[Claim]:
     """The output folder, held by rank 0 for the time of the block, and what may be done with it. All ranks."""
     folder = Path(config.output_dir or "")
     with hold(folder) if group.rank == 0 else nullcontext():
-        found = claim_folder(config, fresh=fresh) if group.rank == 0 else None
+        found = claim_folder(config, fresh=fresh, world=group.world_size) if group.rank == 0 else None
         yield group.share(found)
 
 
@@ -99,17 +102,18 @@ def train_in_folder(
     digest = f"{data.digest()}-{identity_of(config.model)}"
     check_same_start(claim, config, digest)
     check_before_end(claim, data.plan.total_steps)
-    engine = build_engine(config, claim, data, backend)
+    recompute = recompute_for(config, data, backend)
+    engine = build_engine(config, claim, data, backend, recompute=recompute)
     data = with_rows(data, engine)
     if first:
-        begin(claim, config, digest, data.plan.total_steps)
+        begin(claim, config, digest, data.plan.total_steps, world=group.world_size)
         if not (claim.checkpoint and isinstance(data, StreamData)):
             data.examples.write_rejects(claim.folder / REJECTS)
         write_config(claim.folder, config)
     describe(config, engine, data.plan)
     numbers, run_log = drive(config, claim, data, engine, digest, quiet=quiet)
     if first:
-        finish(claim, config, digest, data.plan.total_steps)
+        finish(claim, config, digest, data.plan.total_steps, world=group.world_size)
     start = claim.checkpoint.step if claim.checkpoint else 0
     return RunResult(claim.folder, numbers, run_log.first_loss, run_log.last_loss, data.examples, start)
 

@@ -15,6 +15,7 @@ _KINDS: dict[str, dict[str, Any]] = {
     "int|float": {"type": "number"},
     "bool": {"type": "boolean"},
     "bool|str": {"type": ["boolean", "string"]},
+    "bool|words": {"type": ["boolean", "string", "array"], "items": {"type": "string"}},
     "list[str]": {"type": ["string", "number", "array"], "items": _TEXT},
     "list[float]": {"type": ["string", "number", "array"], "items": {"type": "number"}},
     "dict": {"type": ["object", "string"]},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from registry.errors import UsageError
 
 if TYPE_CHECKING:
+    from trainkit.config import RunConfig
     from trainkit.run import RunResult
 
 
@@ -26,22 +26,27 @@ def start(
     Raises ``Faults`` with all that is wrong with the config, then with the places that it names, within a second;
     then the errors of ``trainkit.run``.
     """
+    resolved = checked(config, words)
+    from trainkit.run import run
+
+    return run(resolved, fresh=fresh, quiet=quiet)
+
+
+def checked(config: str | Path | Mapping[str, Any] | None, words: Sequence[str]) -> RunConfig:
+    """The resolved config, once everything that can be known before torch loads was looked at."""
     from trainkit.claim import check_free
     from trainkit.config import load_config
+    from trainkit.place import is_launched
     from trainkit.preflight import check_places
     from trainkit.reports import check_packages, chosen
 
     resolved = load_config(config, words)
     check_places(resolved)
-    if (
-        resolved.do_train and resolved.output_dir and "LOCAL_RANK" not in os.environ
-    ):  # other ranks see their own run there
+    if resolved.do_train and resolved.output_dir and not is_launched():  # other ranks see their own run there
         check_free(Path(resolved.output_dir))
     need_training_packages()
     check_packages(chosen(resolved.report))
-    from trainkit.run import run
-
-    return run(resolved, fresh=fresh, quiet=quiet)
+    return resolved
 
 
 def need_training_packages() -> None:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 
 from registry.errors import Interrupted
+from trainkit.place import place_of
 
 CLOSED = getattr(signal, "SIGHUP", signal.SIGTERM)  # Windows has none
 SAYS = b"stopping: this step is finished and saved first; press Ctrl-C again to leave at once\n"
@@ -23,6 +24,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self._asked = False
+        self._speaks = place_of().first  # of several processes one says it
         self._before: dict[int, object] = {}
 
     def __bool__(self) -> bool:
@@ -50,7 +52,7 @@ class StopRequest:
         if not self._asked:
             self._asked = True
             with suppress(OSError):
-                os.write(2, SAYS)  # not print: the signal may have come in the middle of one
+                os.write(2, SAYS if self._speaks else b"")  # not print: the signal may have come in the middle of one
 
 
 def _let_go_of_terminal() -> None:

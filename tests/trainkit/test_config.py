@@ -152,7 +152,6 @@ def test_a_config_that_is_not_utf_8_says_where(tmp_path: Path) -> None:
         ({"model_name_or_path": None}, '"model_name_or_path" is missing: name a model folder or hub id'),
         ({"dataset": None}, '"dataset" is missing: name one or more datasets to train on'),
         ({"stage": "kto"}, '"stage: kto" is not built yet; there is: pt, sft, dpo'),
-        ({"finetuning_type": "oft"}, '"finetuning_type: oft" is not built yet; there is: full, lora'),
         ({"pref_loss": "ipo"}, '"pref_loss: ipo" is not built yet; there is: sigmoid'),
         ({"val_size": 0.1, "eval_dataset": "e"}, '"val_size" and "eval_dataset" exclude each other'),
         ({"eval_strategy": "steps"}, 'evaluation needs "eval_dataset" or "val_size"'),

@@ -14,7 +14,7 @@ import trainkit
 from trainkit.config import ABOUT, PARTS, RunConfig
 from trainkit.keys import check_keys, coerce, key_table
 
-TYPES = {"str", "int", "float", "bool", "int|float", "bool|str", "list[str]", "list[float]", "dict", "str|dict"}
+TYPES = {"str", "int", "float", "bool", "int|float", "bool|str", "bool|words", "list[str]", "list[float]", "dict", "str|dict"}
 STATUSES = {"used", "accepted", "refused", "renamed", "translated"}
 SPELLINGS = {"type", "default", "null_ok", "choices", "aliases", "min", "max", "status", "help", "why", "to", "unless"}
 SPELLINGS |= {"means", "coming"}
@@ -150,8 +150,8 @@ def test_two_keys_that_mean_the_same_are_none() -> None:
 
 
 def test_a_planned_key_waits_where_nothing_is_trained() -> None:
-    checked = check_keys({"deepspeed": "z3.json", "use_unsloth": True}, training=False)
-    assert [text.partition(":")[0] for text in checked.not_built] == ['"deepspeed"']
+    checked = check_keys({"fp8": True, "use_unsloth": True}, training=False)
+    assert [text.partition(":")[0] for text in checked.not_built] == ['"fp8"']
     assert [text.partition(":")[0] for text in checked.faults] == ['"use_unsloth"']
 
 

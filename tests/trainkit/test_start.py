@@ -42,16 +42,6 @@ def test_a_mapping_and_words_on_top_of_it_train(settings: Callable[..., dict[str
     assert (tmp_path / "out" / "model.safetensors").is_file()
 
 
-def test_a_config_that_does_not_train_yet_is_refused_where_it_was_read_for_encoding(
-    settings: Callable[..., dict[str, Any]],
-) -> None:
-    from trainkit.config import load_config
-    from trainkit.run import run
-
-    with pytest.raises(Faults, match="stage: rm"):
-        run(load_config(settings(stage="rm", dataset="pairs"), training=False))
-
-
 @pytest.mark.parametrize("verb", ["train", "run"])
 def test_train_and_run_are_one_command(
     trainkit: Callable[..., Any], config_file: Callable[..., Path], verb: str

@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,13 +151,14 @@ class StreamData:
 
     def eval_batches(self, size: int) -> dict[str, Iterator[Batch]]:
         """This rank's share of the held-out examples of each set in order, ``size`` at a time."""
-        return {
-            name: dealt_out(
-                list(batched(range(len(view)), size)), self.plan.rank, self.plan.world,
-                lambda numbers, view=view: self._collated([view[n] for n in numbers], numbers),
-            )
-            for name, view in self.examples.evals.items()
-        }  # fmt: skip
+        found = {}
+        for name, view in self.examples.evals.items():
+            shares = list(batched(range(len(view)), size))
+            found[name] = dealt_out(shares, self.plan.rank, self.plan.world, partial(self._held_out, view))
+        return found
+
+    def _held_out(self, view: View, numbers: Sequence[int]) -> Batch:
+        return self._collated([view[n] for n in numbers], numbers)
 
     def spare(self) -> Batch:
         """Nothing: every rank has as many micro-batches in every step of a stream."""

@@ -87,7 +87,7 @@ class Model:
                 loss_of: Callable[[], torch.Tensor] = lambda: _scored(objective, fake)  # noqa: E731
             else:
                 loss_of = lambda: objective(fake, reference)[0]  # noqa: E731
-            decoder = (model.get_base_model() if hasattr(model, "peft_config") else model).base_model  # type: ignore[operator]
+            decoder: Any = (model.get_base_model() if hasattr(model, "peft_config") else model).base_model  # type: ignore[operator]
             try:
                 return follow(
                     objective, decoder, list(layers_of(model)), loss_of,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.encode import Example, FeedbackExample
+from registry.packing import as_list
 from registry.tokenizer import Tokenizer
 from trainkit.config import RunConfig
 from trainkit.data.account import Examples
@@ -33,13 +34,13 @@ def largest_of(data: Data) -> MakeBatch | None:
     """The same for the ``data`` of a run."""
     from trainkit.longest import longest_micro
 
-    micro = longest_micro(data.plan, data.examples.train.lengths)
+    micro = longest_micro(data.plan, as_list(data.examples.train.lengths))
     if not micro:
         return None
     config = data.config
 
     def packed(size: int, most: int) -> Batch:
-        blocks = [_fitting([data.everything[n] for n in block], most) for block in micro[:size]]
+        blocks: Any = [_fitting([data.everything[n] for n in block], most) for block in micro[:size]]
         return collate_packed(
             blocks, micro[:size], data.pad_id, block_len=most, strict=config.strict, neat=config.data.neat_packing
         )
@@ -73,9 +74,10 @@ def _shortened(example: Any, most: int) -> Any:
     return replace(example, chosen=_shortened(example.chosen, most), rejected=_shortened(example.rejected, most))
 
 
-def _fitting(examples: Sequence[Example], most: int) -> list[Example]:
+def _fitting(examples: Sequence[Any], most: int) -> list[Any]:
     """As many of ``examples`` as a block of ``most`` tokens has room for, the last one cut."""
-    found, left = [], most
+    found: list[Any] = []
+    left = most
     for example in examples:
         if left <= 0:
             break

@@ -12,9 +12,9 @@ from trainkit.forecast.trace import Trace
 
 # What glibc's allocator holds and does not use, as a share of the blocks below 32 MB at their fullest: it lays short-lived
 # tensors between long-lived ones and can give back neither. Measured on steps of models of 20 to 60 million parameters.
-HEAP_SHARE = 0.30
-# Resident beside the tensors: the libraries' own buffers and code that the first step loads (oneDNN, autograd).
-CPU_RUNTIME = 60 << 20
+HEAP_SHARE = 0.22
+# Resident beside the tensors: what the libraries' kernels keep for themselves and load at the first step (oneDNN, autograd).
+CPU_RUNTIME = 40 << 20
 # CUDA's caching allocator: blocks that are cut and not yet used again; a context is not in the allocator's figures.
 GPU_SHARE = 0.03
 # bytes a parameter of nf4 / fp4: a half, and an absolute maximum for each 64 (float32; with double quantisation int8 and

@@ -33,7 +33,7 @@ class Trace:
     def peak(self) -> float:
         return max(self.forward, self.head, self.last, self.first)
 
-    def deeper(self, other: Trace, layers: int) -> Trace:
+    def deeper(self, other: Trace, layers: float) -> Trace:
         """What a model has with ``layers`` times more layers than by which ``other`` is deeper than this: each layer adds
         as much as the one before."""
         own, more = ([getattr(one, name) for name in PHASES] for one in (self, other))
@@ -47,7 +47,7 @@ class Traced:
     every: Trace
     small: Trace
 
-    def deeper(self, other: Traced, layers: int) -> Traced:
+    def deeper(self, other: Traced, layers: float) -> Traced:
         return Traced(self.every.deeper(other.every, layers), self.small.deeper(other.small, layers))
 
 

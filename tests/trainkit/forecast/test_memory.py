@@ -68,7 +68,7 @@ def test_what_autograd_keeps_is_what_it_keeps_of_the_real_model(config: RunConfi
     (vocab, width), labelled = real.get_input_embeddings().weight.shape, 2 * (64 - 8)
     # of the head: the weight's gradient, a chunk's logits, the labelled hidden states and their gradient
     head = 4 * (vocab * width + labelled * vocab + 2 * labelled * width)
-    assert traced.every.kept == pytest.approx(expected + head, rel=0.01)
+    assert traced.every.kept == pytest.approx(expected + head, rel=0.1)
 
 
 def test_a_deep_model_is_told_from_two_short_ones(config: RunConfig, tmp_path: Path) -> None:
@@ -83,15 +83,16 @@ def test_a_deep_model_is_told_from_two_short_ones(config: RunConfig, tmp_path: P
 
 
 def test_recomputing_saves_and_half_of_it_saves_half(config: RunConfig) -> None:
-    none, some, full = (told(config, batch(4), recompute=how).activations for how in ("none", "selective", "full"))
+    model = Model(config, config.model.model_name_or_path)
+    none, some, full = (model.follow(config, batch(8), "cpu", how).every.kept for how in ("none", "selective", "full"))
     assert full < some < none
+    assert some - full == pytest.approx((none - full) / 2, rel=0.1)
 
 
-def test_every_method_and_stage_can_be_told(config: RunConfig) -> None:
+def test_what_trains_less_keeps_less(config: RunConfig) -> None:
     full = told(config, batch())
     for keys in ({"finetuning_type": "lora"}, {"finetuning_type": "freeze", "freeze_trainable_layers": 1}):
-        found = told(changed(config, **keys), batch())
-        assert found.optimizer < full.optimizer
+        assert told(changed(config, **keys), batch()).optimizer < full.optimizer
     assert told(changed(config, pure_bf16=True, bf16=True), batch()).weights == full.weights // 2
 
 
