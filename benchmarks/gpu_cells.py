@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from benchmarks.models import SHAPES, parameters_of
+from benchmarks.models import parameters_of
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,5 @@ def model_keys(cell: Cell) -> dict[str, Any]:
     return {
         "model_name_or_path": f"{cell.shape} with random weights", "stage": "sft", "finetuning_type": cell.method,
         "cutoff_len": cell.length, "learning_rate": 1e-5, "bf16": not cell.pure, "pure_bf16": cell.pure,
-        "torch_compile": RUNGS[cell.rung].compiled, "use_cpu": cell.device == "cpu",
+        "torch_compile": RUNGS[cell.rung].compiled and cell.device == "cuda", "use_cpu": cell.device == "cpu",
     }  # fmt: skip
-
-
-__all__ = ["RUNGS", "SHAPES", "Cell", "cells", "held_bytes", "model_keys", "why_not"]

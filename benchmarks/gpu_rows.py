@@ -28,21 +28,23 @@ def draw(seed: int, vocab_size: int, length: int, tokens: int) -> list[Example]:
 
 
 def micro_batches(
-    examples: Sequence[Example], length: int, rows: int, *, packed: bool, strict_first: bool = False
+    examples: Sequence[Example], length: int, rows: int, *, packed: bool, count: int | None = None
 ) -> list[Batch]:
-    """The micro-batches of one step: ``rows`` blocks of ``length`` tokens, or examples a row each, so many that there are no
-    more places than in the blocks."""
+    """The micro-batches of one step: of at most ``rows`` blocks of ``length`` tokens, or of as many examples a row each.
+    ``count`` is how many there are to be (None: as few as it takes)."""
+    units: list[list[int]] = [[n] for n in range(len(examples))]
     if packed:
-        blocks = pack_lengths([len(e.ids) for e in examples], length)
-        chosen = [blocks[n : n + rows] for n in range(0, len(blocks), rows)]
-        return [
-            collate_packed([[examples[n] for n in block] for block in some], some, 0, block_len=length)
-            for some in chosen
-        ]
-    return [
-        collate_sequences(examples[n : n + rows], range(n, min(n + rows, len(examples))), 0, strict=False)
-        for n in range(0, len(examples), rows)
-    ]
+        units = pack_lengths([len(e.ids) for e in examples], length)
+    count = count or math.ceil(len(units) / rows)
+    found = []
+    for number in range(count):
+        some = units[number * len(units) // count : (number + 1) * len(units) // count]
+        if packed:
+            found.append(collate_packed([[examples[n] for n in unit] for unit in some], some, 0, block_len=length))
+        else:
+            chosen = [n for unit in some for n in unit]
+            found.append(collate_sequences([examples[n] for n in chosen], chosen, 0, strict=False))
+    return found
 
 
 def inputs_of(batch: Batch, *, flat: bool) -> dict[str, Any]:

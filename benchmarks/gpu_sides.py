@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -105,17 +106,14 @@ def ours(cell: Cell, model: nn.Module, steps: Sequence[Sequence[Example]], clock
         batches = micro_batches(examples, cell.length, cell.rows, packed=rung.packed)
         if cell.device == "cuda":
             batches = [batch.pinned() for batch in batches]
-        report = optimizer_step(
-            backend, batches, [None] * len(batches), lr=1e-5, max_grad_norm=1.0, health=health
-        )
+        report = optimizer_step(backend, batches, [None] * len(batches), lr=1e-5, max_grad_norm=1.0, health=health)
         reports.append(report.loss)
     clock.end()
     return [float(loss) for loss in reports], work_of(model)
 
 
 def theirs(cell: Cell, model: Any, steps: Sequence[Sequence[Example]], clock: Clock) -> tuple[list[float], Any]:
-    """By Trainer or SFTTrainer, which are handed micro-batches that are made already; a step that has fewer than the others
-    is filled up with ones that hold no label."""
+    """By Trainer or SFTTrainer, which are handed micro-batches that are made already, as many in every step."""
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
     from benchmarks.train_trainer import with_adapter
@@ -124,11 +122,12 @@ def theirs(cell: Cell, model: Any, steps: Sequence[Sequence[Example]], clock: Cl
     if cell.method == "lora":
         model = with_adapter(model)
     flat = "flash" in cell.attention
-    per_step = [
-        [inputs_of(b, flat=flat) for b in micro_batches(step, cell.length, cell.rows, packed=rung.packed)] for step in steps
-    ]  # fmt: skip
-    most = max(map(len, per_step))
-    items = [one for step in per_step for one in step + [unlabelled(step[0])] * (most - len(step))]
+    most = max(len(micro_batches(step, cell.length, cell.rows, packed=rung.packed)) for step in steps)
+    items = [
+        inputs_of(batch, flat=flat)
+        for step in steps
+        for batch in micro_batches(step, cell.length, cell.rows, packed=rung.packed, count=most)
+    ]
 
     class Timer(TrainerCallback):
         def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -142,8 +141,9 @@ def theirs(cell: Cell, model: Any, steps: Sequence[Sequence[Example]], clock: Cl
         def on_train_end(self, *args: Any, **kwargs: Any) -> None:
             clock.end()
 
+    folder = tempfile.mkdtemp()
     same: dict[str, Any] = {
-        "output_dir": "/tmp/benchmark", "per_device_train_batch_size": 1, "gradient_accumulation_steps": most,
+        "output_dir": folder, "per_device_train_batch_size": 1, "gradient_accumulation_steps": most,
         "max_steps": len(steps), "learning_rate": 1e-5, "lr_scheduler_type": "constant", "bf16": not cell.pure,
         "train_sampling_strategy": "sequential", "remove_unused_columns": False, "logging_steps": 1, "report_to": "none",
         "save_strategy": "no", "disable_tqdm": True, "use_cpu": cell.device == "cpu", "max_grad_norm": 1.0,
@@ -164,12 +164,6 @@ def theirs(cell: Cell, model: Any, steps: Sequence[Sequence[Example]], clock: Cl
         trainer = Trainer(model, arguments, train_dataset=items, data_collator=first, callbacks=[Timer()])  # type: ignore[arg-type]
     trainer.train()
     return losses, work_of(model)
-
-
-def unlabelled(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A micro-batch of one token that trains nothing, of the same kind."""
-    small = {key: value[:1, :8] for key, value in inputs.items()}
-    return {**small, "labels": torch.full_like(small["labels"], -100)}
 
 
 def first(items: list[Any]) -> dict[str, torch.Tensor]:

@@ -27,6 +27,7 @@ class Measured:
     level: int = 0
     peak: int = 0
     once_s: float = 0.0
+    once_cpu_s: float = 0.0
 
     def before_model(self) -> None:
         """The level that memory is counted from: everything is imported, the model is not loaded."""

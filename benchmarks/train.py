@@ -65,10 +65,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=12, help=f"of each run, the first {WARM} not counted")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: of a busy machine, with one thread")
+    parser.add_argument(
+        "--clock", choices=["wall", "cpu"], default="wall", help="cpu: of a busy machine, with one thread"
+    )
     parser.add_argument("--data", type=Path)
     parser.add_argument("--tokenizer", type=Path)
-    parser.add_argument("--quick", action="store_true", help="one round of three steps: the cells work, the numbers mean nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="one round of three steps: the cells work, the numbers mean nothing"
+    )
     parser.add_argument("--json", type=Path, help="write the numbers to this file")
     parser.add_argument("--write", action="store_true", help=f"put the table into {RESULTS.name}")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
@@ -158,9 +162,9 @@ def run_side(side: str, folder: Path, threads: int) -> dict[str, Any]:
 
 def cell_of(side: str, runs: list[dict[str, Any]], tokens: int, clock: str) -> Cell:
     """A side's numbers over its rounds."""
-    key = "seconds" if clock == "wall" else "cpu_seconds"
+    key, once_key = ("seconds", "once_s") if clock == "wall" else ("cpu_seconds", "once_cpu_s")
     each = [statistics.median(times) for times in zip(*(run[key] for run in runs), strict=True)]
-    once = statistics.median(run["once_s"] for run in runs) / len(each)
+    once = statistics.median(run[once_key] for run in runs) / len(each)
     each = each[WARM:]
     seconds = sum(each) / len(each) + once
     peak = int(statistics.median(run["peak"] for run in runs))

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.models import config_of
+from benchmarks.models import SHAPES, config_of
 from benchmarks.rows import Writer, alpaca
 
+VOCABULARY = 4096  # tokens of the tokenizer that is made where none is given
 WARM = 2  # steps at the start of a run that are not counted
 
 
@@ -32,8 +33,8 @@ class Job:
     @property
     def title(self) -> str:
         """As the table calls it."""
-        vocabulary = {"large": "151,936", "small": "4,096"}[self.shape]
-        return f"{self.stage} {self.method}, {vocabulary}, {self.batch} × {self.accumulation} up to {self.cutoff}"
+        vocabulary = SHAPES[self.shape]["vocab_size"]
+        return f"{self.stage} {self.method}, {vocabulary:,}, {self.batch} × {self.accumulation} up to {self.cutoff}"
 
 
 JOBS = {
@@ -70,7 +71,13 @@ def prepare(folder: Path, job: Job, *, steps: int, bf16: bool, data: Path | None
     }  # fmt: skip
     (folder / "run.yaml").write_text(json.dumps(keys, indent=1), "utf-8")  # JSON is YAML
     micro = list(micro_batches(folder / "run.yaml"))
-    told = {"stage": job.stage, "method": job.method, "bf16": bf16, "batch": job.batch, "accumulation": job.accumulation}
+    told = {
+        "stage": job.stage,
+        "method": job.method,
+        "bf16": bf16,
+        "batch": job.batch,
+        "accumulation": job.accumulation,
+    }
     told |= {"steps": steps, "micro": micro, "seed": 42, "learning_rate": 1e-4}
     (folder / "job.json").write_text(json.dumps(told), "utf-8")
     return sum(len(row["input_ids"]) for one in micro[WARM * job.accumulation :] for row in one)
@@ -82,7 +89,11 @@ def rows_of(job: Job, data: Path | None, *, count: int) -> list[dict[str, Any]]:
         return list(made_rows(job.stage, count))
     info = json.loads((data / "dataset_info.json").read_text("utf-8"))[REAL[job.stage]]
     path = data / info["file_name"]
-    read = [json.loads(line) for line in path.open(encoding="utf-8")] if path.suffix == ".jsonl" else json.loads(path.read_text("utf-8"))
+    read = (
+        [json.loads(line) for line in path.open(encoding="utf-8")]
+        if path.suffix == ".jsonl"
+        else json.loads(path.read_text("utf-8"))
+    )
     if job.stage == "dpo":
         read = [
             {"instruction": r["conversations"][-1]["value"], "chosen": r["chosen"]["value"], "rejected": r["rejected"]["value"]}
@@ -124,7 +135,16 @@ def make_model(folder: Path, shape: str, tokenizer: Path | None) -> None:
 
     model = folder / "model"
     if tokenizer is None:
-        plan = plan_model("qwen2", "tiny", vocab_size=4096, hidden_size=32, layers=2, heads=2, max_length=1024, template="chatml")
+        plan = plan_model(
+            "qwen2",
+            "tiny",
+            vocab_size=min(VOCABULARY, SHAPES[shape]["vocab_size"]),
+            hidden_size=32,
+            layers=2,
+            heads=2,
+            max_length=1024,
+            template="chatml",
+        )
         init_model(model, [str(folder / "rows.jsonl")], plan, seed=1, force=False)
         for old in ("model.safetensors", "config.json", "generation_config.json"):
             (model / old).unlink(missing_ok=True)
@@ -153,7 +173,9 @@ def micro_batches(config_file: Path) -> Iterator[list[dict[str, Any]]]:
             assert batch.attention_mask is not None
             yield [
                 {"input_ids": ids[:n].tolist(), "labels": [-100, *labels[1:n].tolist()]}
-                for ids, labels, n in zip(batch.input_ids, batch.labels, batch.attention_mask.sum(1).tolist(), strict=True)
+                for ids, labels, n in zip(
+                    batch.input_ids, batch.labels, batch.attention_mask.sum(1).tolist(), strict=True
+                )
             ]
 
 

@@ -47,9 +47,7 @@ def measure(folder: Path, *, recompute: bool) -> Measured:
     if job.stage == "dpo":
         kind, extra = pairs_trainer(), {"frozen": copy.deepcopy(model).requires_grad_(False).eval()}
     collate = collate_pairs if job.stage == "dpo" else collate_rows
-    trainer = kind(
-        model, arguments, train_dataset=rows, data_collator=collate, callbacks=[make_clock(found)], **extra
-    )
+    trainer = kind(model, arguments, train_dataset=rows, data_collator=collate, callbacks=[make_clock(found)], **extra)
     trainer.train()
     return found
 
@@ -79,7 +77,11 @@ def collate_rows(rows: list[dict[str, list[int]]]) -> dict[str, Any]:
 
     ids = [row["input_ids"] for row in rows]
     mask = padded([[1] * len(one) for one in ids], 0)
-    return {"input_ids": padded(ids, 0), "attention_mask": mask, "labels": padded([row["labels"] for row in rows], -100)}
+    return {
+        "input_ids": padded(ids, 0),
+        "attention_mask": mask,
+        "labels": padded([row["labels"] for row in rows], -100),
+    }
 
 
 def collate_pairs(pairs: list[dict[str, dict[str, list[int]]]]) -> dict[str, Any]:
@@ -135,4 +137,3 @@ def pairs_trainer() -> Any:
             return -logsigmoid(BETA * (ratio[0] - ratio[1])).mean()
 
     return Pairs
-

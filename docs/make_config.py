@@ -20,9 +20,12 @@ TITLES = {
     "model": "The model",
     "data": "The data",
     "method": "What is trained",
-    "preference": "Preference loss (stage dpo)",
+    "preference": "Preferences (stages dpo and kto)",
+    "loss": "Weights of tokens (stage sft), and noise",
     "optim": "Optimizer and schedule",
     "loop": "Length, batches, logs, checkpoints, evaluation",
+    "report": "Trackers",
+    "backend": "Several processes",
     "sample": "Answers in chat",
     "export": "Export",
 }

@@ -35,6 +35,11 @@ RESULT_FILES = (
     "trainer_state.json",
     "reference.safetensors",
 )
+# Keys that describe an adapter, which a checkpoint holds with its weights.
+OF_AN_ADAPTER = (
+    "lora_rank", "lora_alpha", "lora_dropout", "lora_target", "use_rslora", "use_dora", "additional_target", "pissa_init",
+    "use_llama_pro", "oft_rank", "oft_block_size", "oft_target", "module_dropout",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +180,14 @@ def kept_accumulation(config: RunConfig, record: Mapping[str, Any], world: int) 
     before, now = record.get("examples_a_step"), examples_a_step(config, world)
     if before is None or before == now:
         return None
+    cut = ("per_device_train_batch_size", "gradient_accumulation_steps")
+    then, given = record.get("config", {}), config.flat()
+    if any(then.get(key) != given[key] for key in cut):
+        raise UsageError(
+            f"a run of {before} examples a step is here, and this config makes it {now}",
+            where=config.output_dir,
+            mend="Choose another output_dir, or add --fresh to start over in this one.",
+        )
     accumulation, rest = divmod(before, config.loop.per_device_train_batch_size * world)
     if rest or not accumulation:
         raise UsageError(
@@ -237,7 +250,21 @@ def check_same_start(claim: Claim, config: RunConfig, digest: str) -> None:
             mend="Add --fresh (and drop resume_from_checkpoint) to start over with what is there now.",
         )
     if claim.checkpoint.state.get("fingerprint") != config.fingerprint():
+        if is_adapter:
+            _check_same_adapter(claim.checkpoint.path, config)
         log.warning("the checkpoint is of another config: its losses go on under this one's settings")
+
+
+def _check_same_adapter(checkpoint: Path, config: RunConfig) -> None:
+    """Raise ``UsageError`` where the config describes another adapter than the checkpoint's, which is taken as it is."""
+    then, now = (read_record(checkpoint.parent) or {}).get("config", {}), config.flat()
+    changed = [f"{k}: {then[k]} → {now[k]}" for k in now if k in OF_AN_ADAPTER and then.get(k, now[k]) != now[k]]
+    if changed:
+        raise UsageError(
+            f"its adapter was made with other settings, and stays as it is: {'; '.join(changed)}",
+            where=str(checkpoint),
+            mend="Write them as they were, or drop resume_from_checkpoint to train another adapter.",
+        )
 
 
 def check_same_shapes(checkpoint: Path, base: Path) -> None:

@@ -47,7 +47,7 @@ def run(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train: stages pt, sft and dpo, with all weights or LoRA. An unfinished run of the same config goes on."""
+    """Train: pt, sft, rm, dpo or kto; all weights, some layers, LoRA or OFT. An unfinished run of the same config goes on."""
     from trainkit.launch import as_one_of_many, launch_if_asked
     from trainkit.place import place_of
 
@@ -207,7 +207,7 @@ def encode(
 
 @app.command(no_args_is_help=True, context_settings=FLAGS)
 def plan(words: Words, json: Json = False, quiet: Quiet = False) -> None:
-    """What a run would do: where its rows go, what is trained, blocks and steps. Nothing is trained, no model is loaded."""
+    """What a run would do: where its rows go, what is trained, steps, memory, time, disk. No weights are loaded."""
     set_up_logging(quiet)
     from trainkit.config import load_config
 

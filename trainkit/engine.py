@@ -15,7 +15,7 @@ from trainkit.backends.base import Backend, Trainable
 from trainkit.chat_template import chat_template_of
 from trainkit.checkpoint import Checkpoint, check_trained, load_optimizer_tensors, load_random_state
 from trainkit.claim import Claim
-from trainkit.config import LoopConfig, RunConfig
+from trainkit.config import LoopConfig, ModelConfig, RunConfig
 from trainkit.data.blocks import is_packed
 from trainkit.data.collate import RowLayout
 from trainkit.data.feed import Data
@@ -80,7 +80,7 @@ def build_engine(
     loop, resumed = config.loop, claim.checkpoint.path if claim.checkpoint else None
     torch.manual_seed(loop.seed)  # every rank draws the same new weights
     model = load_trainable(
-        config.model, config.method, bf16=loop.bf16, device=backend.device, tokenizer=data.tokenizer,
+        with_attention(config, backend.device), config.method, bf16=loop.bf16, device=backend.device, tokenizer=data.tokenizer,
         cutoff_len=config.data.cutoff_len, seed=loop.seed, resumed=resumed,
     )  # fmt: skip
     if backend.rank == 0:
@@ -142,6 +142,18 @@ def make_objective(config: RunConfig, model: nn.Module, backend: Backend, resume
     objective = Objective(model, way, head, v_head=v_head, anchor=anchor)
     objective.kept, objective.autocast = kept, backend.autocast
     return objective
+
+
+def with_attention(config: RunConfig, device: torch.device) -> ModelConfig:
+    """The model's settings with ``flash_attn: auto`` made out: on a GPU that computes in bf16, FlashAttention where it is
+    installed and rows hold several examples. sdpa needs a mask there, whose cost grows with the square of the row."""
+    settings = config.model
+    shared = is_packed(config) or not config.strict
+    if settings.flash_attn != "auto" or device.type != "cuda" or not (config.loop.bf16 or config.method.pure_bf16):
+        return settings
+    from transformers.utils import is_flash_attn_2_available
+
+    return replace(settings, flash_attn="fa2") if shared and is_flash_attn_2_available() else settings
 
 
 def leave_logits_alone(model: nn.Module) -> None:

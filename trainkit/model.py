@@ -25,7 +25,14 @@ from trainkit.vocabulary import resize_to, with_new_rows
 
 log = logging.getLogger("tunekit")
 
-ATTENTION = {"auto": None, "disabled": "eager", "sdpa": "sdpa", "fa2": "flash_attention_2", "fa3": "flash_attention_3"}
+ATTENTION = {
+    "auto": None,  # transformers' choice: sdpa, where the model has it
+    "disabled": "eager",
+    "sdpa": "sdpa",
+    "flex": "flex_attention",  # compiled by transformers at its first call; trains on a GPU only
+    "fa2": "flash_attention_2",
+    "fa3": "flash_attention_3",
+}
 CPU = torch.device("cpu")
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 # Texts on which our tokenizer and transformers' must agree before a run begins: spaces, scripts, digits, code.

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import platform
 import re
 
 import torch
 from torch import nn
 
+from registry.errors import UsageError
+
+log = logging.getLogger("tunekit")
+
+BF16_SINCE = (8, 0)  # NVIDIA's compute capability from which on GPUs have instructions for bfloat16 (Ampere)
 NORM = re.compile(r"norm|(^|[._])ln(_|\d|\.|$)")  # names of normalising layers, in lower case
 
 
@@ -31,3 +38,31 @@ def set_precision(model: nn.Module, *, bf16: bool, pure_bf16: bool, upcast_layer
             parameter.data = parameter.data.float()
         elif (bf16 or pure_bf16) and parameter.dtype == torch.float32:
             parameter.data = parameter.data.to(torch.bfloat16)
+
+
+def check_bf16(device: torch.device) -> None:
+    """Whether bfloat16 is what ``device`` computes in. Raises ``UsageError`` for a GPU without instructions for it; a CPU
+    without them is warned of, as it gives the same numbers, slowly."""
+    if device.type == "cuda" and torch.version.hip is None:  # AMD's capabilities are numbers of another kind
+        check_capability(torch.cuda.get_device_capability(device), torch.cuda.get_device_name(device))
+    elif device.type == "cpu" and not cpu_has_bf16():
+        log.warning("bf16 on a CPU without instructions for it (AMX, AVX512-BF16): it is slower than fp32 here")
+
+
+def check_capability(capability: tuple[int, int], name: str) -> None:
+    """Raise ``UsageError`` where a GPU of this compute capability has no bfloat16 (torch would imitate it, slowly)."""
+    if capability < BF16_SINCE:
+        had, least = (".".join(map(str, c)) for c in (capability, BF16_SINCE))
+        raise UsageError(
+            f"bf16 needs a GPU of compute capability {least} or above, and {name} has {had}",
+            where="bf16",
+            mend="Remove bf16 and pure_bf16 to compute in fp32, or set use_cpu: true.",
+        )
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 matrices itself; only of x86 it is known."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return True
+    asked = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # not of every version of torch
+    return any(getattr(torch.cpu, name, lambda: False)() for name in asked)

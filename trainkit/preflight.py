@@ -22,7 +22,7 @@ from trainkit.data.tokenized import is_tokenized
 from trainkit.new_tokens import descriptions
 from trainkit.place import is_launched, place_of
 
-STAGES_FOR = {"text": "pt", "chat": "sft", "preference": "dpo", "feedback": "kto, which is not built yet"}
+STAGES_FOR = {"text": "pt", "chat": "sft", "preference": "dpo", "feedback": "kto"}
 
 
 def check_places(config: RunConfig, *, weights: bool = True) -> dict[str, DatasetEntry]:

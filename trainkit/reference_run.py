@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from registry.errors import UsageError
+from registry.tokenizer import Tokenizer
 from trainkit.claim import Claim
 from trainkit.config import ModelConfig, PreferenceConfig, RunConfig
 from trainkit.data.collate import Batch
@@ -20,10 +21,11 @@ from trainkit.data.prefetch import with_idle
 from trainkit.data.stream_feed import StreamData
 from trainkit.engine import Engine
 from trainkit.head import find_head
-from trainkit.hub import identity_of
-from trainkit.model import load_frozen
+from trainkit.hub import identity_of, model_folder
+from trainkit.model import PROBES, load_frozen
 from trainkit.objective import Objective
 from trainkit.reference import FILE, kept_path, load_reference, reference_logprobs, save_reference
+from trainkit.stages import STAGES
 
 log = logging.getLogger("tunekit")
 
@@ -78,6 +80,26 @@ def _kept(path: Path, digest: str, data: Data | StreamData) -> torch.Tensor | No
         return None
     needed = sorted({i for number in first_pass(data) for micro in data.plan.step(number) for i in micro})
     return None if found[:, needed].isnan().any() else found
+
+
+def check_vocabulary(config: RunConfig, tokenizer: Tokenizer) -> None:
+    """Raise ``UsageError`` where the tokenizer beside ``ref_model`` gives other ids than the policy's: its log-probabilities
+    would be those of another text. One that has no tokenizer beside it is told by its rows alone, once it is loaded."""
+    name = config.preference.ref_model
+    if not name or not STAGES[config.stage].needs_reference(config.preference):
+        return
+    folder = model_folder(_named(config.model, name))
+    if not (folder / "tokenizer.json").is_file():
+        return
+    theirs = Tokenizer(folder)
+    for text, ids, other in zip(PROBES, *(t.encode_batch(PROBES) for t in (tokenizer, theirs)), strict=True):
+        if ids != other:
+            raise UsageError(
+                f"ref_model does not share the vocabulary of the model that is trained: {text!r} is {other[:6]} to it, "
+                f"and {ids[:6]} to the other",
+                where=name,
+                mend="A reference must read the same token ids: choose a model with the same tokenizer.",
+            )
 
 
 def content_of(config: RunConfig, data: Data | StreamData, digest: str) -> str:

@@ -26,7 +26,9 @@ from trainkit.drive import REJECTS, drive
 from trainkit.engine import Engine, build_engine, with_rows
 from trainkit.forecast.at_start import recompute_for
 from trainkit.hub import identity_of
+from trainkit.precision import check_bf16
 from trainkit.preflight import check_places
+from trainkit.reference_run import check_vocabulary
 from trainkit.results import write_config
 from trainkit.start import CallableModule
 
@@ -94,6 +96,8 @@ def train_in_folder(
     """Every part of a run in order, in a folder that is its own."""
     first = group.rank == 0
     backend = open_backend(config, group)
+    if config.loop.bf16:
+        check_bf16(backend.device)
     load = stream_data if config.data.streaming else load_data
     with group.one_first("preparing the data", each_node=not config.backend.data_shared_file_system):
         data: Data | StreamData = load(config, entries, rank=group.rank, world=group.world_size)
@@ -102,6 +106,7 @@ def train_in_folder(
     digest = f"{data.digest()}-{identity_of(config.model)}"
     check_same_start(claim, config, digest)
     check_before_end(claim, data.plan.total_steps)
+    check_vocabulary(config, data.tokenizer)
     recompute = recompute_for(config, data, backend)
     engine = build_engine(config, claim, data, backend, recompute=recompute)
     data = with_rows(data, engine)

@@ -18,6 +18,7 @@ import pytest
 import torch
 import yaml
 
+from registry.errors import StoppedError
 from tests.console import Ran, console
 from trainkit.cli import main
 
@@ -176,7 +177,7 @@ def stop_after_five(trainkit: Callable[..., Ran], monkeypatch: pytest.MonkeyPatc
         def dies(*arguments: Any, **options: Any) -> Any:
             count[0] += 1
             if count[0] > 5:
-                raise MemoryError
+                raise StoppedError("the machine has gone")
             return step(*arguments, **options)
 
         with monkeypatch.context() as patch:

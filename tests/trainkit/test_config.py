@@ -151,14 +151,21 @@ def test_a_config_that_is_not_utf_8_says_where(tmp_path: Path) -> None:
     [
         ({"model_name_or_path": None}, '"model_name_or_path" is missing: name a model folder or hub id'),
         ({"dataset": None}, '"dataset" is missing: name one or more datasets to train on'),
-        ({"stage": "kto"}, '"stage: kto" is not built yet; there is: pt, sft, dpo'),
-        ({"pref_loss": "ipo"}, '"pref_loss: ipo" is not built yet; there is: sigmoid'),
+        ({"pref_loss": "ipo", "pref_beta": 0}, '"pref_beta" must be above 0 for ipo: the gap that it aims at is 1 / (2 beta)'),
+        (
+            {"stage": "dpo", "pref_loss": "orpo", "pref_bco_weight": 1},
+            '"pref_bco_weight" judges answers against a reference, and pref_loss orpo has none',
+        ),
+        (
+            {"stage": "dpo", "pref_loss": "simpo", "ref_model": "r"},
+            '"ref_model" would not be used: pref_loss simpo has no reference',
+        ),
         ({"val_size": 0.1, "eval_dataset": "e"}, '"val_size" and "eval_dataset" exclude each other'),
         ({"eval_strategy": "steps"}, 'evaluation needs "eval_dataset" or "val_size"'),
         ({"do_eval": True}, 'evaluation needs "eval_dataset" or "val_size"'),
         ({"stage": "pt", "mask_history": True}, '"mask_history" is for stage sft only'),
         ({"stage": "dpo", "train_on_prompt": True}, '"train_on_prompt" is for stage sft only'),
-        ({"stage": "ppo"}, '"stage: ppo" is not built yet; there is: pt, sft, dpo'),
+        ({"stage": "ppo"}, '"stage: ppo" is not built yet; there is: pt, sft, rm, dpo, kto'),
         ({"stage": "dpo", "neat_packing": True}, '"neat_packing" is for stage sft only'),
         ({"streaming": True}, '"streaming" needs "max_steps": the number of rows is not known beforehand'),
         (
@@ -180,7 +187,7 @@ def test_a_config_that_is_not_utf_8_says_where(tmp_path: Path) -> None:
         ({"truncation": "splt"}, '"truncation": "splt" is not one of split, drop, left, turns_start, turns_end. Did you mean "split"?'),
         ({"interleave_probs": "0.5,x"}, '"interleave_probs": expected numbers with commas between, not \'0.5,x\''),
         ({"ignore_pad_token_for_loss": False}, '"ignore_pad_token_for_loss": padding never counts in the loss; remove the key'),
-        ({"finetuning_type": "full", "adapter_name_or_path": "a"}, '"adapter_name_or_path" needs finetuning_type lora'),
+        ({"finetuning_type": "full", "adapter_name_or_path": "a"}, '"adapter_name_or_path" needs finetuning_type lora or oft; merge the adapter first to train whole weights (trainkit export)'),
         ({"finetuning_type": "full", "use_dora": True}, '"use_dora" needs finetuning_type lora'),
         ({"max_steps": 0}, '"max_steps" is 0: nothing would be trained; -1 goes by num_train_epochs'),
         ({"num_train_epochs": 0}, '"num_train_epochs" must be above 0'),
@@ -202,13 +209,15 @@ SHAPING = {
     "stage": "pt", "compat": "strict", "model_name_or_path": "other", "dataset": "e", "template": "qwen", "cutoff_len": 64,
     "val_size": 0.5, "max_samples": 3, "mask_history": True, "finetuning_type": "full", "lora_rank": 4, "lora_dropout": 0.1,
     "learning_rate": 0.5, "weight_decay": 0.1, "max_grad_norm": 0.5, "warmup_ratio": 0.1, "lr_scheduler_type": "cosine",
-    "per_device_train_batch_size": 3, "gradient_accumulation_steps": 2, "num_train_epochs": 1, "max_steps": 5, "seed": 1,
+    "num_train_epochs": 1, "max_steps": 5, "seed": 1,
     "data_seed": 1, "disable_shuffling": True, "bf16": True, "pref_beta": 0.3, "packing": True, "truncation": "drop",
     "mix_strategy": "interleave_over", "enable_thinking": None, "special_text": "keep", "batching_strategy": "length_grouped",
 }  # fmt: skip
 NOT_SHAPING = {
     "output_dir": "elsewhere", "overwrite_output_dir": True, "logging_steps": 1, "logging_strategy": "epoch", "logging_first_step": True,
     "save_steps": 7, "save_strategy": "epoch", "save_total_limit": 2, "save_only_model": True, "eval_steps": 3, "plot_loss": True,
+    # how a step's examples are cut up; how many they are is held against the number of processes (trainkit.claim)
+    "per_device_train_batch_size": 3, "gradient_accumulation_steps": 2,
     "per_device_eval_batch_size": 1, "temperature": 0.1, "export_dir": "x", "preprocessing_num_workers": 4, "cache_path": "c",
 }  # fmt: skip
 
@@ -289,14 +298,9 @@ def test_a_dataset_dir_may_be_the_entries_themselves() -> None:
 
 
 def test_what_does_not_train_yet_can_be_encoded() -> None:
-    keys = {**LEAST, "stage": "kto", "deepspeed": "ds.json", "pref_loss": "orpo"}
+    keys = {**LEAST, "fp8": True}
     config = load_config(keys, training=False)
-    assert config.stage == "kto"
-    assert config.not_built == (
-        '"deepspeed": the deepspeed backend is not built yet; remove the key to train on one device',
-        '"stage: kto" is not built yet; there is: pt, sft, dpo',
-        '"pref_loss: orpo" is not built yet; there is: sigmoid',
-    )
+    assert config.not_built == ('"fp8": fp8 training is not built; remove the key and use bf16: true',)
     assert faults_of(keys) == config.not_built
 
 

@@ -93,7 +93,6 @@ def test_label_smoothing_is_for_the_sigmoid_loss() -> None:
 @pytest.mark.parametrize(
     ("keys", "note"),
     [
-        ({"stage": "dpo", "packing": True}, "packing: true packs nothing in stage dpo; rows are padded"),
         (
             {"packing": True, "batching_strategy": "token_balanced"},
             "packed blocks are of one length, so batching_strategy: token_balanced changes nothing",

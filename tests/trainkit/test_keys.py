@@ -60,7 +60,7 @@ def test_every_used_key_is_read_by_some_module() -> None:
     unread = [
         name for name, spec in key_table().items() if spec["status"] == "used" and not re.search(rf"\.{name}\b", code)
     ]
-    assert unread == ["pref_loss"]  # one value is built, so there is nothing to choose
+    assert unread == ["quantization_method"]  # one value is built, so a rule alone looks at it
 
 
 def test_every_refused_key_may_stand_at_its_default() -> None:
@@ -88,7 +88,7 @@ def test_a_refused_key_at_its_default_is_harmless_however_the_number_is_spelled(
 
 
 def test_one_is_not_the_default_of_a_key_that_is_false() -> None:
-    assert only_fault(use_muon="true").startswith('line 7, "use_muon": Muon is not built')
+    assert only_fault(use_unsloth="true").startswith('line 7, "use_unsloth": the unsloth loader is not built')
 
 
 def test_an_accepted_key_that_is_set_is_noted_once_with_the_reason() -> None:

@@ -90,7 +90,7 @@ def test_refused_and_older_keys_are_struck_through_with_the_reason() -> None:
     properties = config_schema()["properties"]
     assert properties["fp16"]["deprecated"] is True
     assert properties["fp16"]["deprecationMessage"] == key_table()["fp16"]["why"]
-    assert properties["use_muon"]["deprecationMessage"].startswith("not yet: ")
+    assert properties["fp8"]["deprecationMessage"].startswith("not yet: ")
     assert properties["dpo_beta"]["description"] == "now called pref_beta"
     assert "deprecated" not in properties["stage"]
 

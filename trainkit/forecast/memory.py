@@ -8,11 +8,11 @@ from typing import Any
 from trainkit.config import ModelConfig, OptimConfig, RunConfig
 from trainkit.data.collate import Batch
 from trainkit.forecast.activations import Held, Model
-from trainkit.forecast.trace import Trace
+from trainkit.forecast.trace import PHASES, Trace, Traced
 
 # What glibc's allocator holds and does not use, as a share of the blocks below 32 MB at their fullest: it lays short-lived
 # tensors between long-lived ones and can give back neither. Measured on steps of models of 20 to 60 million parameters.
-HEAP_SHARE = 0.22
+HEAP_SHARE = 0.27
 # Resident beside the tensors: what the libraries' kernels keep for themselves and load at the first step (oneDNN, autograd).
 CPU_RUNTIME = 40 << 20
 # CUDA's caching allocator: blocks that are cut and not yet used again; a context is not in the allocator's figures.
@@ -93,7 +93,7 @@ def forecast_memory(
         small_weights, small_trained = held.weights[1], held.trained_weights[1]
         share = optimizer / max(held.trained_weights[0], 1)
         small = small_weights + small_trained * (share + accumulates) + traced.small.peak
-        allocator = int(HEAP_SHARE * small) + CPU_RUNTIME
+        allocator = int(HEAP_SHARE * small + _apart(traced)) + CPU_RUNTIME
         # A checkpoint's copy is made with neither gradients nor activations, and is there while the next steps run.
         copy = held.trained_weights[0] + (0 if config.loop.save_only_model else optimizer)
         if config.loop.save_strategy != "no":
@@ -104,6 +104,12 @@ def forecast_memory(
         device, processes, recompute, weights, gradients, optimizer, **parts, checkpoint=checkpoint,
         allocator=allocator, limit=limit,
     )  # fmt: skip
+
+
+def _apart(traced: Traced) -> float:
+    """What the small blocks' heap keeps when the large ones are at their fullest: each kind has its own moment."""
+    phases = [(getattr(traced.every, name), getattr(traced.small, name)) for name in PHASES[1:]]
+    return max(small for _, small in phases) + max(every - small for every, small in phases) - traced.every.peak
 
 
 def _divided(trace: Trace, trained: int, *, accumulates: bool) -> tuple[int, dict[str, int]]:

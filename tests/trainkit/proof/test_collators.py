@@ -45,13 +45,16 @@ def test_without_padding() -> None:
     example a token belongs to is told too."""
     given = [example([1, 2, 3], [X, 2, 3]), example([4, 5], [X, 5])]
     batch = collate_packed([given], [[0, 1]], 0, block_len=5)
-    assert batch.attention_mask is None and batch.position_ids is not None and batch.starts is not None
+    assert batch.attention_mask is None
+    assert batch.position_ids is not None
+    assert batch.starts is not None
     assert batch.input_ids.tolist() == [[1, 2, 3, 4, 5]]
     assert batch.position_ids.tolist() == [[0, 1, 2, 0, 1]]
     assert batch.labels.tolist() == [[X, 2, 3, X, 5]]
     assert (batch.starts.tolist(), batch.starts.dtype, batch.longest) == ([0, 3, 5], torch.int32, 3)
     shared = collate_sequences(given, range(2), 0, strict=False, layout=RowLayout(5, multiple=1, constant=True))
-    assert shared.documents is not None and shared.documents.tolist() == [[0, 0, 0, 1, 1]]
+    assert shared.documents is not None
+    assert shared.documents.tolist() == [[0, 0, 0, 1, 1]]
 
 
 def test_the_first_token_of_a_packed_example_is_not_trained_though_it_has_a_label() -> None:
@@ -86,7 +89,8 @@ def test_feedback_with_its_kl_rows() -> None:
         FeedbackExample(example([7, 8, 9], [X, X, 9]), example([7, 8, 10, 11], [X, X, 10, 11]), False),
     ]
     batch = collate_feedback(rows, range(2), 0, strict=False)
-    assert batch.kl is not None and batch.desirable is not None
+    assert batch.kl is not None
+    assert batch.desirable is not None
     own, kl = shown(batch), shown(batch.kl)
     assert own["ids"] == [[1, 2, 3, 4, 5], [7, 8, 9, 0, 0]]
     assert own["mask"] == [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]

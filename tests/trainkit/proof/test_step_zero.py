@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +133,7 @@ def log_odds(logprob: float) -> float:
     return logprob - math.log(-math.expm1(logprob))
 
 
-def nll(folder: Path, examples: list[Example]) -> list[float]:
+def nll(folder: Path, examples: Sequence[Example]) -> list[float]:
     """The mean negative log-likelihood of each example's labels, one after the other, as transformers computes it."""
     from transformers import AutoModelForCausalLM
 

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("trl") is None, reason="TRL, whose losses are the oracle, is not installed"
 )
 
-CLOSE = 1e-5  # of a loss; six updates of Adam let rounding grow, so of a gradient norm ten times that
+CLOSE = 1e-5  # of a loss; the rounding of six updates of Adam shows in a gradient norm first, so there ten times that
 ONE_PAIR = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2}
 Settings = Callable[..., dict[str, Any]]
 
@@ -161,9 +161,7 @@ def test_orpo(settings: Settings, rows: Path, model_folder: Path, tokenizer: Any
 
 
 def test_simpo(settings: Settings, model_folder: Path, tokenizer: Any, tmp_path: Path) -> None:
-    ours, examples = trained(
-        settings, stage="dpo", dataset="pairs", pref_loss="simpo", pref_beta=2.0, simpo_gamma=0.7
-    )
+    ours, examples = trained(settings, stage="dpo", dataset="pairs", pref_loss="simpo", pref_beta=2.0, simpo_gamma=0.7)
     theirs = trl_runs.cpo(
         fresh(model_folder), examples, tokenizer, tmp_path / "trl", loss_type="simpo", cpo_alpha=0.0, beta=2.0,
         simpo_gamma=0.7,

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from registry.encode import IGNORE, Example, FeedbackExample, PreferenceExample
-
-# Read when TRL is imported and when a trainer is built: it tells nobody that it is used.
-os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-os.environ["CI"] = "1"
 
 STEPS = 6
 Course = list[tuple[float, float]]  # loss and gradient norm of each step

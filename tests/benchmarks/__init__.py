@@ -1,0 +1,1 @@
+"""Tests of the benchmarks: that their sides do the same work, on tiny models."""
