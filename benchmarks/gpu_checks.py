@@ -58,7 +58,8 @@ def packed(device: str, attention: str, shape: str, *, bf16: bool) -> Check:
 
     torch.manual_seed(1)
     config = load_config({"model_name_or_path": shape, "bf16": bf16, "use_cpu": device == "cpu"})
-    model = Qwen2ForCausalLM(config_of(shape, attn_implementation=attention)).to(device)
+    model: Any = Qwen2ForCausalLM(config_of(shape, attn_implementation=attention))
+    model.to(device)
     backend = Single(use_cpu=device == "cpu", bf16=bf16)
     objective = make_objective(config, model, backend, None)
     length = 512 if device == "cuda" else 64

@@ -160,8 +160,9 @@ def theirs(cell: Cell, model: Any, steps: Sequence[Sequence[Example]], clock: Cl
     else:
         if cell.method == "lora" and rung.recompute:
             model.enable_input_require_grads()
-        arguments = TrainingArguments(**same)
-        trainer = Trainer(model, arguments, train_dataset=items, data_collator=first, callbacks=[Timer()])  # type: ignore[arg-type]
+        trainer = Trainer(
+            model, TrainingArguments(**same), train_dataset=items, data_collator=first, callbacks=[Timer()]
+        )
     trainer.train()
     return losses, work_of(model)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,8 @@ def measure(folder: Path) -> Measured:
 def listened_to(found: Measured) -> Iterator[None]:
     """Within it a run tells ``found`` when its model is about to be loaded, how long its reference takes, when its first
     step begins and when each ends. Nothing is done differently."""
-    import trainkit.drive
-    import trainkit.run
-
-    build, reference = trainkit.run.build_engine, trainkit.drive.needed_reference
-    train, progress = trainkit.drive.train, trainkit.drive.Progress
+    run, drive = (import_module(f"trainkit.{name}") for name in ("run", "drive"))
+    build, reference, train, progress = run.build_engine, drive.needed_reference, drive.train, drive.Progress
 
     def noted_build(*arguments: Any, **options: Any) -> Any:
         found.before_model()
@@ -60,8 +58,8 @@ def listened_to(found: Measured) -> Iterator[None]:
             super().step(step)
 
     places: list[tuple[Any, str, Any]] = [
-        (trainkit.run, "build_engine", noted_build), (trainkit.drive, "needed_reference", noted_reference),
-        (trainkit.drive, "train", noted_train), (trainkit.drive, "Progress", Noted),
+        (run, "build_engine", noted_build), (drive, "needed_reference", noted_reference),
+        (drive, "train", noted_train), (drive, "Progress", Noted),
     ]  # fmt: skip
     before = [getattr(module, name) for module, name, _ in places]
     try:

@@ -33,7 +33,7 @@ def measure(folder: Path) -> Measured:
     model = AutoModelForCausalLM.from_pretrained(job.model, dtype=torch.float32)
     if job.method == "lora":
         model = with_adapter(model)
-    same = {
+    same: dict[str, Any] = {
         "per_device_train_batch_size": job.batch, "gradient_accumulation_steps": job.accumulation, "max_steps": job.steps,
         "learning_rate": job.learning_rate, "lr_scheduler_type": "constant", "seed": job.seed, "bf16": job.bf16,
         "train_sampling_strategy": "sequential", "optim": "adamw_torch", "max_grad_norm": 1.0, "logging_steps": 1,
@@ -41,15 +41,14 @@ def measure(folder: Path) -> Measured:
         "pad_to_multiple_of": MULTIPLE,
     }  # fmt: skip
     output, callbacks = str(folder / "trl"), [make_clock(found)]
+    trainer: Any
     if pairs:
-        settings = DPOConfig(output, beta=BETA, max_length=None, **same)
+        dpo = DPOConfig(output, beta=BETA, max_length=None, **same)
         frozen = copy.deepcopy(model).requires_grad_(False).eval()
-        trainer = IdsDPOTrainer(
-            model, frozen, settings, train_dataset=rows, processing_class=tokenizer, callbacks=callbacks
-        )
+        trainer = IdsDPOTrainer(model, frozen, dpo, train_dataset=rows, processing_class=tokenizer, callbacks=callbacks)
     else:
-        settings = SFTConfig(output, max_length=None, dataset_kwargs={"skip_prepare_dataset": True}, **same)
-        trainer = SFTTrainer(model, settings, train_dataset=rows, processing_class=tokenizer, callbacks=callbacks)
+        sft = SFTConfig(output, max_length=None, dataset_kwargs={"skip_prepare_dataset": True}, **same)
+        trainer = SFTTrainer(model, sft, train_dataset=rows, processing_class=tokenizer, callbacks=callbacks)
     trainer.train()
     return found
 

@@ -60,16 +60,8 @@ def drive(
             on_gpu=backend.device.type == "cuda", writes=first,
         )  # fmt: skip
         training, best = make_training(config, claim, data, engine, run_log, saver, digest)
-        if isinstance(plan, StepPlan) and (micro := longest_micro(plan, data.examples.train.lengths)) and not start:
-            rehearse(
-                backend,
-                training.room,
-                micro,
-                training.batches_of,
-                training.reference_of,
-                training.kept,
-                engine.state_bytes,
-            )
+        if isinstance(plan, StepPlan) and not start:
+            rehearse_longest(training, plan, data.examples.train.lengths, engine.state_bytes)
         begin_at_training_point(backend.optimizer)
         done = start
         if not (best and best.stop):  # stopped early once, and killed before the end of it
@@ -85,6 +77,13 @@ def drive(
         snapshot = take_snapshot(engine.layout, done, weights, state={}) if weights is not None else None
         kept = best.step if best and loop.load_best_model_at_end else None
         return save_all(config, claim, data, snapshot, run_log, training, done, best_step=kept), run_log
+
+
+def rehearse_longest(training: Training, plan: StepPlan, lengths: Sequence[int], state_bytes: int) -> None:
+    """Rehearse each rank's longest micro-batch; not where one of them has none at all, as they compute together."""
+    micro, backend = longest_micro(plan, lengths), training.backend
+    if backend.sum_numbers([float(micro is not None)])[0] == backend.world_size and micro is not None:
+        rehearse(backend, training.room, micro, training.batches_of, training.reference_of, training.kept, state_bytes)
 
 
 def is_likelihood(config: RunConfig) -> bool:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from registry.errors import UsageError
+from registry.errors import UsageError, reason_of
 from registry.tokenizer import Tokenizer
 from trainkit.claim import Claim
 from trainkit.config import ModelConfig, PreferenceConfig, RunConfig
 from trainkit.data.collate import Batch
 from trainkit.data.feed import Data
+from trainkit.data.loader import StepPlan
 from trainkit.data.prefetch import with_idle
 from trainkit.data.stream_feed import StreamData
 from trainkit.engine import Engine
@@ -50,7 +52,10 @@ def needed_reference(
         log.info("measuring the reference: one pass over the rows, before the first step")
         found = measure(config, data, engine)
         if backend.rank == 0:
-            save_reference(kept, found, digest)
+            try:
+                save_reference(kept, found, digest)
+            except OSError as error:  # the next run measures again
+                log.warning("the reference is not kept in the cache: %s", reason_of(error))
     else:
         log.info("the reference was measured before; it is taken from the cache")
     if backend.rank == 0:
@@ -64,8 +69,7 @@ def _saved(claim: Claim, data: Data | StreamData, digest: str) -> torch.Tensor:
     saved = load_reference(folder / FILE, digest)
     if saved is None:
         raise UsageError(f"{FILE} of the unfinished run is gone", where=str(folder), mend="Add --fresh to start over.")
-    to_come = {i for n in range(claim.checkpoint.step, data.plan.total_steps) for m in data.plan.step(n) for i in m}
-    if saved[:, sorted(to_come)].isnan().any():
+    if saved[:, trained_in(data, range(claim.checkpoint.step, data.plan.total_steps))].isnan().any():
         raise UsageError(
             "the reference was measured for fewer steps than this run is to have",
             where=str(folder),
@@ -78,8 +82,14 @@ def _kept(path: Path, digest: str, data: Data | StreamData) -> torch.Tensor | No
     found = load_reference(path, digest)
     if found is None:
         return None
-    needed = sorted({i for number in first_pass(data) for micro in data.plan.step(number) for i in micro})
-    return None if found[:, needed].isnan().any() else found
+    return None if found[:, trained_in(data, first_pass(data))].isnan().any() else found
+
+
+def trained_in(data: Data | StreamData, steps: range) -> list[int]:
+    """The examples that any rank trains on in these steps."""
+    assert isinstance(data.plan, StepPlan), "a stage with a reference is not streamed"
+    plans = [replace(data.plan, rank=rank) for rank in range(data.plan.world)]
+    return sorted({i for number in steps for plan in plans for micro in plan.step(number) for i in micro})
 
 
 def check_vocabulary(config: RunConfig, tokenizer: Tokenizer) -> None:
@@ -117,8 +127,6 @@ def content_of(config: RunConfig, data: Data | StreamData, digest: str) -> str:
 
 
 def _named(model: ModelConfig, name: str) -> ModelConfig:
-    from dataclasses import replace
-
     return replace(model, model_name_or_path=name, adapter_name_or_path=None)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from trainkit.data.collate import Batch
 
 AHEAD = 2  # steps
+PATIENCE = 1.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +63,9 @@ class Prefetch:
     def __enter__(self) -> Prefetch:
         return self
 
-    def __exit__(self, *ignored: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *ignored: object) -> None:
         self._closed.set()
-        self._thread.join()
+        self._thread.join(None if kind is None else PATIENCE)  # who leaves at once does not wait for a batch
 
 
 def with_idle(batches: list[Batch], count: int, spare: Callable[[], Batch]) -> list[Batch]:
