@@ -20,6 +20,11 @@ from tests.trainkit.backends.two import Pair, pair
 from tests.trainkit.conftest import QUESTIONS, read_log, write_data, write_model
 
 STEPS = 3
+CLOSE = (
+    1e-4,
+    1e-3,
+    1e-3,
+)  # between the losses of one process and of two; AdamW's first steps go by the sign of small gradients
 STAGES: dict[str, dict[str, Any]] = {
     "pt": {"stage": "pt", "dataset": "pages"},
     "sft": {"stage": "sft", "dataset": "questions"},
@@ -239,8 +244,8 @@ def run_cells(cells: Iterable[Cell], place: Place, two: Pair) -> Iterator[tuple[
         yield cell, [run_cell(keys)] if cell.backend == "single" else two(run_cell, keys)
 
 
-def faults(cell: Cell, found: list[Found], first: float | None) -> list[str]:
-    """What is not as it must be with a cell; ``first`` is the first loss of the same cell in one process."""
+def faults(cell: Cell, found: list[Found], alone: tuple[float, ...]) -> list[str]:
+    """What is not as it must be with a cell; ``alone`` are the losses of the same cell in one process, where known."""
     if cell.excluded:
         told = [one.refused or f"ran: {one}" for one in found]
         return [f"{cell}: refused with {t!r}" for t in told if cell.excluded not in t]
@@ -250,8 +255,8 @@ def faults(cell: Cell, found: list[Found], first: float | None) -> list[str]:
     wrong = []
     if len(leader.losses) != STEPS or not all(0 < loss < 20 for loss in leader.losses):
         wrong.append(f"losses {leader.losses}")
-    elif first is not None and abs(leader.losses[0] - first) > 1e-4:
-        wrong.append(f"first loss {leader.losses[0]}, in one process {first}")
+    elif any(abs(a - b) > close for a, b, close in zip(leader.losses, alone, CLOSE, strict=False)):
+        wrong.append(f"losses {leader.losses}, in one process {alone}")
     if (leader.module, leader.optimizer) != (module, optimizer):
         wrong.append(f"ran under {leader.module} with {leader.optimizer}")
     if not leader.loads:
@@ -267,7 +272,7 @@ def main() -> None:
     cells = [c for c in ALL if words <= {c.stage, c.method.replace(" ", "-"), c.backend} and not c.lacks]
     marks: dict[Cell, str] = {}
     reasons: Counter[str] = Counter()
-    single: dict[Cell, float] = {}
+    single: dict[Cell, tuple[float, ...]] = {}
     wrong: list[str] = []
     furthest, start = 0.0, time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, pair() as two:
@@ -280,11 +285,11 @@ def main() -> None:
                 wrong.append(f"{cell}: {str(error).strip().splitlines()[-1]}\n{error}")
                 print(f"{cell}: FAILED: {str(error).strip().splitlines()[-1]}", flush=True)
                 continue
-            new = faults(cell, found, single.get(cell.single))
+            new = faults(cell, found, single.get(cell.single, ()))
             wrong += new
-            if not found[0].refused and found[0].losses:
-                single.setdefault(cell, found[0].losses[0])
-                furthest = max(furthest, abs(found[0].losses[0] - single.get(cell.single, found[0].losses[0])))
+            if losses := found[0].losses:
+                single.setdefault(cell, losses)
+                furthest = max(furthest, abs(losses[0] - single.get(cell.single, losses)[0]))
             marks[cell] = (
                 "FAILED" if new else "refused" if found[0].refused else f"{max(f.seconds for f in found):.1f} s"
             )
