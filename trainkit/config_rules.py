@@ -6,7 +6,7 @@ from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
-from registry.errors import UsageError
+from registry.errors import UsageError, did_you_mean
 from trainkit.backends.rules import backend_rules
 from trainkit.method_rules import method_notes, method_rules
 from trainkit.optimizers.rules import optimizer_notes, optimizer_rules
@@ -200,6 +200,7 @@ def _stage_rules(v: Mapping[str, Any]) -> list[Rule]:
             f'"dpo_label_smoothing" is for pref_loss sigmoid only, not for {v["pref_loss"]}',
         ),
         *_preference_rules(v),
+        *_recompute_rules(v),
         *_loss_rules(v),
         (
             pt and v["cutoff_len"] < 2,
@@ -217,6 +218,26 @@ def _stage_rules(v: Mapping[str, Any]) -> list[Rule]:
         for key in ("train_on_prompt", "mask_history", "neat_packing")
     ]
     return rules
+
+
+RECOMPUTE_SETTINGS = ("use_reentrant", "every_n_layers", "offload", "preserve_rng_state", "determinism_check", "debug")
+
+
+def _recompute_rules(v: Mapping[str, Any]) -> list[Rule]:
+    """Settings of activation checkpointing that neither torch nor transformers has."""
+    given = v["gradient_checkpointing_kwargs"] or {}
+    faults = [
+        f'"gradient_checkpointing_kwargs" has no setting "{name}"; it takes {", ".join(RECOMPUTE_SETTINGS)}. '
+        f"{did_you_mean(str(name), RECOMPUTE_SETTINGS)}".rstrip()
+        for name in given
+        if name not in RECOMPUTE_SETTINGS
+    ]
+    every = given.get("every_n_layers", 1)
+    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+        faults.append(
+            f'"gradient_checkpointing_kwargs.every_n_layers" must be a whole number of 1 or more, not {every!r}'
+        )
+    return [(True, "gradient_checkpointing_kwargs", fault) for fault in faults]
 
 
 def _preference_rules(v: Mapping[str, Any]) -> list[Rule]:

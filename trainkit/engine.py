@@ -33,6 +33,7 @@ from trainkit.model import align_special_ids, check_room, load_frozen, load_trai
 from trainkit.neftune import add_noise
 from trainkit.objective import Objective, ValueHead, load_value_head
 from trainkit.optimizers.build import build_optimizer
+from trainkit.quantize import num_weights
 from trainkit.rules import render_rules
 from trainkit.stages import STAGES, Settings
 
@@ -56,6 +57,7 @@ class Engine:
     row_layout: RowLayout | None
     work: Work
     recompute: str
+    num_weights: int
 
     @property
     def state_bytes(self) -> int:
@@ -96,6 +98,7 @@ def build_engine(
     if config.loss.neftune_noise_alpha:
         add_noise(model, config.loss.neftune_noise_alpha)
     work = work_of(model)  # before the backend shares the weights out
+    count = sum(num_weights(parameter) for parameter in objective.parameters())
     trainable: Trainable = []
 
     def make_optimizer(parameters: Trainable) -> torch.optim.Optimizer:
@@ -118,6 +121,7 @@ def build_engine(
         row_layout,
         work,
         recompute,
+        count,
     )
 
 
@@ -184,13 +188,14 @@ def saved_tokenizer(config: RunConfig, data: Data | StreamData) -> Any:
 
 
 def switch_recompute(model: nn.Module, loop: LoopConfig, recompute: str) -> None:
-    """Have activations computed again in the backward pass: all layers' ("full"), or every second layer's ("selective")."""
+    """Have activations computed again in the backward pass: all layers' ("full"), or every second layer's ("selective");
+    ``gradient_checkpointing_kwargs`` may say otherwise of ``every_n_layers``, and may ``offload`` what is kept."""
     if recompute == "none":
         return
     # not the reentrant kind: it needs inputs that require a gradient, and frozen embeddings give none
     options = {"use_reentrant": False} | (loop.gradient_checkpointing_kwargs or {})
-    every = 2 if recompute == "selective" else 1
-    model.activation_checkpointing_enable(options, every_n_layers=every)  # type: ignore[operator]
+    every, offload = options.pop("every_n_layers", 2 if recompute == "selective" else 1), options.pop("offload", False)
+    model.activation_checkpointing_enable(options, every_n_layers=every, offload=offload)  # type: ignore[operator]
 
 
 def compile_layers(model: nn.Module, loop: LoopConfig) -> None:

@@ -139,7 +139,7 @@ def announce(config: RunConfig, entries: dict[str, DatasetEntry], data: Data | S
 def describe(config: RunConfig, engine: Engine, plan: StepPlan | StreamPlan) -> None:
     """Say what will be trained, in one line."""
     trained = sum(math.prod(shape) for shape in engine.shapes.values())
-    total = sum(p.numel() for p in engine.model.parameters())
+    total = engine.num_weights
     ranks = engine.backend.world_size
     log.info(
         "%s, %s: %s of %s parameters trained on %s; %s, %d steps of %d × %d",

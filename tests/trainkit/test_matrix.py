@@ -15,11 +15,13 @@ ADAPTED_OR_NOT = ("full", "lora")
 
 def is_covering(cell: Cell) -> bool:
     """Every stage with every method in one process; in two, every stage with all weights and with an adapter, and every
-    method in sft. Of ZeRO 0 and 1, which share their ways with 2, a corner."""
+    method in sft. Of ZeRO 0 and 1, which share their ways with 2, a corner; of ZeRO-3, the slowest, adapters in two stages."""
     if cell.backend == "single":
         return True
     if cell.backend in ("zero-0", "zero-1"):
         return cell.stage in ("sft", "dpo") and cell.method in ADAPTED_OR_NOT
+    if cell.backend == "zero-3" and cell.method == "lora":
+        return cell.stage in ("sft", "dpo")
     return cell.method in ADAPTED_OR_NOT or cell.stage == "sft"
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout, suppress
 from typing import Any
 
 import torch
@@ -256,7 +257,8 @@ def import_deepspeed(device: torch.device) -> Any:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     os.environ.setdefault("DS_SKIP_CUDA_CHECK", "1")
     try:
-        import deepspeed
+        with redirect_stdout(sys.stderr):  # its logger keeps the stream that it finds, and stdout is for results
+            import deepspeed
     except ImportError as error:
         raise UsageError(
             f"deepspeed is not installed ({error})",
