@@ -141,7 +141,11 @@ def _times(array: Any) -> list[Any]:
         if getattr(kind, "unit", "us") == "ns":
             array = array.cast(_in_microseconds(kind))  # pyarrow itself cuts times of a day, and asks for pandas else
         return array.to_pylist()
-    except (ValueError, OverflowError):  # pa.ArrowInvalid is a ValueError: nanoseconds that count, unknown zones
+    except (
+        ValueError,
+        OverflowError,
+        LookupError,
+    ):  # pa.ArrowInvalid is a ValueError: nanoseconds that count, unknown zones
         pass
     spell = _exact_spelling(kind)
     width = pa.int32() if kind.bit_width == 32 else pa.int64()

@@ -128,7 +128,8 @@ def claim_folder(config: RunConfig, *, fresh: bool, world: int = 1) -> Claim:
             )
         if held and not config.overwrite_output_dir and named.path.parent.resolve() != folder.resolve():
             raise _not_empty(folder, held)
-        return Claim(folder, named)
+        before = read_record(named.path.parent) or {}
+        return Claim(folder, named, kept_accumulation(config, before, world) if same_cut(config, before) else None)
     record = read_record(folder)
     may_overwrite = fresh or config.overwrite_output_dir
     if record and record["status"] == "running" and record["fingerprint"] == config.fingerprint() and not fresh:
@@ -174,15 +175,19 @@ def examples_a_step(config: RunConfig, world: int) -> int:
     return config.loop.per_device_train_batch_size * config.loop.gradient_accumulation_steps * world
 
 
+def same_cut(config: RunConfig, record: Mapping[str, Any]) -> bool:
+    """Whether the run of ``record`` was told to cut its steps into micro-batches as this config says."""
+    then, given = record.get("config", {}), config.flat()
+    return all(then.get(key) == given[key] for key in ("per_device_train_batch_size", "gradient_accumulation_steps"))
+
+
 def kept_accumulation(config: RunConfig, record: Mapping[str, Any], world: int) -> int | None:
     """The ``gradient_accumulation_steps`` by which ``world`` processes train on as many examples a step as the run's first
     part did; None where the config's own does. Raises ``UsageError`` where none does."""
     before, now = record.get("examples_a_step"), examples_a_step(config, world)
     if before is None or before == now:
         return None
-    cut = ("per_device_train_batch_size", "gradient_accumulation_steps")
-    then, given = record.get("config", {}), config.flat()
-    if any(then.get(key) != given[key] for key in cut):
+    if not same_cut(config, record):
         raise UsageError(
             f"a run of {before} examples a step is here, and this config makes it {now}",
             where=config.output_dir,
@@ -320,25 +325,28 @@ def begin(claim: Claim, config: RunConfig, digest: str, total_steps: int, *, wor
             (claim.folder / name).unlink(missing_ok=True)
     for leftover in claim.folder.glob(f".*{TEMPORARY_MARK}*"):  # what a killed run was writing
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-    _write(claim.folder, config, digest, total_steps, "running", world)
+    _write(claim, config, digest, total_steps, "running", world)
 
 
 def finish(claim: Claim, config: RunConfig, digest: str, total_steps: int, *, world: int = 1) -> None:
     """Say that the run is complete."""
-    _write(claim.folder, config, digest, total_steps, "finished", world)
+    _write(claim, config, digest, total_steps, "finished", world)
 
 
-def _write(folder: Path, config: RunConfig, digest: str, total_steps: int, status: str, world: int) -> None:
+def _write(claim: Claim, config: RunConfig, digest: str, total_steps: int, status: str, world: int) -> None:
+    # the config as the user has it: what a changed number of processes made of it is told by the examples of a step
+    accumulation = claim.accumulation or config.loop.gradient_accumulation_steps
+    per_step = config.loop.per_device_train_batch_size * accumulation * world
     record = {
         "format_version": FORMAT_VERSION,
         "status": status,
         "fingerprint": config.fingerprint(),
-        "examples_a_step": examples_a_step(config, world),
+        "examples_a_step": per_step,
         "data": digest,
         "total_steps": total_steps,
         "config": masked(config.flat()),
     }
-    write_json(folder / RUN_FILE, record)
+    write_json(claim.folder / RUN_FILE, record)
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:

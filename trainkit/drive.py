@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from trainkit.backends.base import Backend
 from trainkit.best import Best, watch
 from trainkit.claim import Claim
 from trainkit.config import ReportConfig, RunConfig
@@ -84,6 +85,12 @@ def rehearse_longest(training: Training, plan: StepPlan, lengths: Sequence[int],
     micro, backend = longest_micro(plan, lengths), training.backend
     if backend.sum_numbers([float(micro is not None)])[0] == backend.world_size and micro is not None:
         rehearse(backend, training.room, micro, training.batches_of, training.reference_of, training.kept, state_bytes)
+
+
+def can_cut(backend: Backend) -> bool:
+    """Whether a step that runs out of memory may be done again: not among several processes, which are in the midst of it
+    together, and not where the optimizer steps within the backward pass."""
+    return backend.world_size == 1 and not getattr(backend.optimizer, "in_backward", False)
 
 
 def is_likelihood(config: RunConfig) -> bool:
@@ -173,11 +180,11 @@ def make_training(
         saver.save(snapshot, final=to_go_on)
 
     def inspect(step: int, batches: Sequence[Batch]) -> str:
-        return save_batch(claim.folder, step, batches, data.tokenizer.decode)
+        return save_batch(claim.folder, step, batches, data.tokenizer.decode, rank=backend.rank)
 
     training = Training(
         backend=backend, schedule=schedule, plan=plan, health=engine.health, kept=engine.objective.kept,
-        room=Room(alone=backend.world_size == 1, advice=lambda: advice(config, data, backend, engine.recompute)), prepare=prepare, batches_of=batches_of,
+        room=Room(alone=can_cut(backend), advice=lambda: advice(config, data, backend, engine.recompute)), prepare=prepare, batches_of=batches_of,
         reference_of=reference_of, evaluate=judge if data.examples.evals else None, save=save, inspect=inspect,
     )  # fmt: skip
     return training, best

@@ -44,6 +44,6 @@ class Health:
         so that a GPU need not be waited for; elsewhere it is read here."""
         optimizer: Any = backend.optimizer
         if backend.device.type == "cuda" and backend.name in ("single", "ddp") and optimizer.defaults.get("fused"):
-            optimizer.found_inf = skipped
+            optimizer.found_inf = (skipped > 0).to(skipped)  # the kernel knows 1 alone
             return True
         return not bool(skipped)

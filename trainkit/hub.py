@@ -70,7 +70,10 @@ def identity_of(settings: ModelConfig) -> str:
         files = sorted(
             p for p in folder.glob("*") if p.suffix in (".safetensors", ".bin") or p.name.endswith("config.json")
         )
-        for path in files if folder.is_dir() else ():
+        if not folder.is_dir():  # a hub id: its revision is all that is known of it here
+            found.update(f"{folder}@{settings.model_revision}".encode())
+            continue
+        for path in files:
             size = path.stat().st_size
             found.update(f"{path.name} {size}".encode())
             with path.open("rb") as handle:

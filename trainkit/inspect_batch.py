@@ -16,10 +16,12 @@ FOLDER = "skipped_batches"
 MOST = 20  # files; a run that goes on skipping shows nothing new
 
 
-def save_batch(folder: Path, step: int, batches: Sequence[Batch], decode: Callable[[Sequence[int]], str]) -> str:
+def save_batch(
+    folder: Path, step: int, batches: Sequence[Batch], decode: Callable[[Sequence[int]], str], *, rank: int = 0
+) -> str:
     """Write ``skipped_batches/step-<N>.jsonl``: a line for each sequence, with its example's number, its text and the text
     that is trained. Returns where it lies, or would lie: a full disk is no reason to stop."""
-    target = folder / FOLDER / f"step-{step}.jsonl"
+    target = folder / FOLDER / (f"step-{step}.jsonl" if rank == 0 else f"step-{step}-process-{rank}.jsonl")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if len(list(target.parent.iterdir())) < MOST:

@@ -191,10 +191,11 @@ class Reader:
             zip(pending, torch.stack(rows).tolist(), strict=True), step - len(pending) + 1
         ):
             loss, grad_norm, skipped, *metrics = row
-            self._in_a_row = self._in_a_row + 1 if skipped == 1 else 0
+            if skipped != 2:
+                self._in_a_row = self._in_a_row + 1 if skipped == 1 else 0
             if skipped == 1:
                 self._bad(number, one, loss, grad_norm)
-            else:
+            elif skipped == 0:  # a step that trained nothing has no loss
                 means = {
                     name: value
                     for name, value in zip(one.report.metrics, metrics, strict=True)

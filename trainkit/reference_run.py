@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 
@@ -117,10 +117,11 @@ def content_of(config: RunConfig, data: Data | StreamData, digest: str) -> str:
     second model, precision, and the order of an epoch, by which rows share a batch."""
     model, settings, loop = config.model, config.preference, config.loop
     parts = [
-        digest, config.stage, config.compat, loop.bf16, config.method.finetuning_type, config.method.create_new_adapter,
+        digest, config.stage, config.compat, loop.bf16, asdict(model), asdict(config.method),
         [identity_of(_named(model, adapter)) for adapter in model.adapter_name_or_path or ()],
-        settings.ref_model and identity_of(_named(model, settings.ref_model)), settings.ref_model_adapters,
-        settings.ref_model_quantization_bit, config.model.quantization_bit, len(data.examples.train), len(data.examples.eval),
+        settings.ref_model and identity_of(_named(model, settings.ref_model)), 
+        [identity_of(_named(model, adapter)) for adapter in settings.ref_model_adapters or ()],
+        settings.ref_model_quantization_bit, len(data.examples.train), len(data.examples.eval),
         loop.seed, loop.data_seed, loop.per_device_train_batch_size, loop.disable_shuffling,
     ]  # fmt: skip
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]

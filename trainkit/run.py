@@ -74,8 +74,6 @@ def run(config: RunConfig, *, fresh: bool = False, quiet: bool = False) -> RunRe
     group = open_group(config)
     try:
         with claimed(config, group, fresh=fresh) as claim:
-            if claim.accumulation:
-                config = replace(config, loop=replace(config.loop, gradient_accumulation_steps=claim.accumulation))
             return train_in_folder(config, entries, claim, group, quiet=quiet or group.rank > 0)
     finally:
         group.close()
@@ -94,7 +92,9 @@ def train_in_folder(
     config: RunConfig, entries: dict[str, DatasetEntry], claim: Claim, group: Group, *, quiet: bool
 ) -> RunResult:
     """Every part of a run in order, in a folder that is its own."""
-    first = group.rank == 0
+    given, first = config, group.rank == 0
+    if claim.accumulation:
+        config = replace(config, loop=replace(config.loop, gradient_accumulation_steps=claim.accumulation))
     backend = open_backend(config, group)
     if config.loop.bf16:
         check_bf16(backend.device)
@@ -111,14 +111,14 @@ def train_in_folder(
     engine = build_engine(config, claim, data, backend, recompute=recompute)
     data = with_rows(data, engine)
     if first:
-        begin(claim, config, digest, data.plan.total_steps, world=group.world_size)
+        begin(claim, given, digest, data.plan.total_steps, world=group.world_size)
         if not (claim.checkpoint and isinstance(data, StreamData)):
             data.examples.write_rejects(claim.folder / REJECTS)
         write_config(claim.folder, config)
     describe(config, engine, data.plan)
     numbers, run_log = drive(config, claim, data, engine, digest, quiet=quiet)
     if first:
-        finish(claim, config, digest, data.plan.total_steps, world=group.world_size)
+        finish(claim, given, digest, data.plan.total_steps, world=group.world_size)
     start = claim.checkpoint.step if claim.checkpoint else 0
     return RunResult(claim.folder, numbers, run_log.first_loss, run_log.last_loss, data.examples, start)
 

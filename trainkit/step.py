@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import torch
 
+from registry.errors import StoppedError
 from trainkit.backends.base import Backend
 from trainkit.data.collate import Batch
 from trainkit.health import Health
 from trainkit.optimizers.groups import apply_learning_rate
+from trainkit.room import is_out_of_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +58,28 @@ def optimizer_step(
     metrics = dict(zip(names, table[1:, 0] / counts, strict=True))
     skipped = health.judge(loss, grad_norm, trains=weight > 0)
     if health.may_update(backend, skipped):
-        backend.step(lr)
+        update(backend, lr)
     else:
         backend.zero_grad()
     return StepReport(
         loss=loss, grad_norm=grad_norm, skipped=skipped, metrics=metrics,
         num_tokens=int(num_tokens), num_trained=weight,
     )  # fmt: skip
+
+
+def update(backend: Backend, lr: float) -> None:
+    """Change the weights. Raises ``StoppedError`` where memory runs out meanwhile: some weights are changed by then, so the
+    step cannot be done again."""
+    try:
+        backend.step(lr)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise StoppedError(
+            "out of memory while the optimizer updates the weights",
+            mend="An optimizer that keeps less (optim: adamw_8bit, adafactor) or lora makes room; the run goes on from its "
+            "last checkpoint.",
+        ) from error
 
 
 def gradients(

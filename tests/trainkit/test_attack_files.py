@@ -45,9 +45,9 @@ def test_a_record_that_is_nonsense_is_no_record(tmp_path: Path, text: str) -> No
 
 @pytest.mark.parametrize("size", [0, 20])
 def test_a_reference_that_is_cut_off_is_none(tmp_path: Path, size: int) -> None:
-    save_reference(tmp_path, torch.zeros(2, 3), "digest")
+    save_reference(tmp_path / FILE, torch.zeros(2, 3), "digest")
     (tmp_path / FILE).write_bytes((tmp_path / FILE).read_bytes()[:size])
-    assert load_reference(tmp_path, "digest") is None
+    assert load_reference(tmp_path / FILE, "digest") is None
 
 
 def test_a_checkpoint_beyond_the_last_step_is_not_resumed(trainkit: Run, config_file: Run, tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def judged(data_folder: Path, tmp_path: Path) -> dict[str, str]:
         ({"stage": "pt", "dataset": "pairs"}, 'dataset "pairs" holds preference pairs, and stage pt trains on plain text'),
         ({"finetuning_type": "lora", "lora_rank": 0}, '"lora_rank": is 0, and must be at least 1'),
         ({"learning_rate": 0}, '"learning_rate" is 0, and must be above 0: at 0 no weight moves'),
-        ({"learning_rate": -0.001}, '"learning_rate": is -0.001, and must be at least 0'),
+        ({"learning_rate": -0.001}, '"learning_rate" is -0.001, and must be above 0'),
         ({"per_device_train_batch_size": 0}, '"per_device_train_batch_size": is 0, and must be at least 1'),
         ({"gradient_accumulation_steps": 0}, '"gradient_accumulation_steps": is 0, and must be at least 1'),
         ({"max_steps": 0}, '"max_steps" is 0: nothing would be trained; -1 goes by num_train_epochs'),

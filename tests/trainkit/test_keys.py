@@ -14,7 +14,19 @@ import trainkit
 from trainkit.config import ABOUT, PARTS, RunConfig
 from trainkit.keys import check_keys, coerce, key_table
 
-TYPES = {"str", "int", "float", "bool", "int|float", "bool|str", "bool|words", "list[str]", "list[float]", "dict", "str|dict"}
+TYPES = {
+    "str",
+    "int",
+    "float",
+    "bool",
+    "int|float",
+    "bool|str",
+    "bool|words",
+    "list[str]",
+    "list[float]",
+    "dict",
+    "str|dict",
+}
 STATUSES = {"used", "accepted", "refused", "renamed", "translated"}
 SPELLINGS = {"type", "default", "null_ok", "choices", "aliases", "min", "max", "status", "help", "why", "to", "unless"}
 SPELLINGS |= {"means", "coming"}

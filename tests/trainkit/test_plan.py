@@ -190,11 +190,11 @@ def test_the_config_tells_where_each_value_is_from(trainkit: Run, config_file: R
     assert froms == sorted(froms)
 
 
-def test_what_cannot_be_trained_yet_is_planned_and_told(settings: Run, tmp_path: Path) -> None:
+def test_judged_rows_are_planned_with_their_kl_rows(settings: Run, tmp_path: Path) -> None:
     rows = [{**answer(str(n)), "good": bool(n % 2)} for n in range(4)]
     keys = dataset(tmp_path, rows, "judged", **{key: value for key, value in JUDGED.items() if key != "file_name"})
     found = plan_run(load_config(settings(stage="kto", **keys), training=False))
-    assert (found["examples"], len(found["not_built"])) == (4, 1)
+    assert (found["examples"], found["not_built"]) == (4, [])
     assert set(found["tokens"]["by_role"]) == {"prompt", "answer", "kl"}
 
 

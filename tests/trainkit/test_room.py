@@ -84,4 +84,4 @@ def test_what_running_out_of_memory_looks_like() -> None:
 def test_cutting_keeps_every_example_in_its_order(micro: list[list[int]], parts: int) -> None:
     cut = halved(micro, parts)
     assert [n for one in cut for n in one] == [n for one in micro for n in one]
-    assert all(0 < len(one) for one in cut)
+    assert all(len(one) > 0 for one in cut)

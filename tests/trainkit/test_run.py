@@ -67,12 +67,14 @@ def test_the_results_hold_the_trainers_numbers(finished: tuple[Path, Any], train
     )
     assert set(train) == {
         "epoch", "num_input_tokens_seen", "train_loss", "train_runtime", "train_samples_per_second", "train_steps_per_second",
-        "train_tokens_per_second",
+        "train_tokens_per_second", "train_trained_tokens_per_second",
     }  # fmt: skip
     losses = [line["loss"] for line in trainer_log(folder) if "loss" in line]
     assert train["train_loss"] == pytest.approx(sum(losses) / 3)  # each line is the mean of two steps
     assert train["epoch"] == 1.2
-    assert set(evaluated) == {"eval_loss", "eval_runtime", "eval_samples_per_second", "epoch"}
+    assert set(evaluated) == {
+        "eval_loss", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "perplexity", "epoch",
+    }  # fmt: skip
     assert both == {**train, **evaluated}
     assert result.numbers == both
     assert (result.first_loss + result.last_loss) / 2 == pytest.approx(sum(losses) / 3, rel=0.1)  # single steps
@@ -93,11 +95,10 @@ def test_the_settings_beside_the_model_can_be_run_again(finished: tuple[Path, An
 def test_the_model_card_says_what_was_trained_on_what(finished: tuple[Path, Any], model_folder: Path) -> None:
     text = (finished[0] / "README.md").read_text("utf-8")
     front = yaml.safe_load(text.split("---")[1])
-    assert (front["base_model"], front["datasets"], front["library_name"]) == (
-        str(model_folder),
-        ["questions"],
-        "transformers",
-    )
+    assert front["library_name"] == "transformers"
+    assert "base_model" not in front  # a folder is no name that a hub knows
+    assert str(model_folder) in text
+    assert "questions" in text
     for words in (
         "| stage | sft |",
         "| rows | 24 in |",
@@ -212,7 +213,8 @@ def test_a_loss_that_is_no_number_any_more_stops_the_run(
         "run", config_file(**{"learning_rate": "1e30", "max_grad_norm": 0, "lr_scheduler_type": "constant", **keys})
     )
     assert ran.code == 3
-    assert "training has diverged\n  Lower learning_rate, or raise warmup_steps." in ran.err
+    assert "training has diverged, 6 steps in a row\n  Lower learning_rate, or raise warmup_steps." in ran.err
+    assert (tmp_path / "out" / "skipped_batches").is_dir()
     assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] == "running"
 
 

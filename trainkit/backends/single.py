@@ -14,6 +14,7 @@ from trainkit.backends.base import MakeOptimizer, Trainable
 from trainkit.backends.process_group import Group
 from trainkit.backends.random_state import random_state, set_random_state
 from trainkit.backends.weights import copy_weights, trained
+from trainkit.optimizers.clip import clip_gradients
 from trainkit.place import OURS, Place
 
 # Below this, a second thread gains nothing on an idle machine, and next to any other process it makes a step up to 25
@@ -80,6 +81,8 @@ class Single:
 
     def clip(self, max_norm: float) -> torch.Tensor:
         """The gradient's norm, before it is scaled down to ``max_norm`` (0 and less: left as it is)."""
+        if any(p.grad is not None and p.grad.is_sparse for p in self._parameters):  # BAdam's shares of weights
+            return clip_gradients(self._parameters, max_norm)
         norm = self._norm()
         if max_norm > 0:
             nn.utils.clip_grads_with_norm_(self._parameters, max_norm, norm)

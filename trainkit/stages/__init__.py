@@ -58,7 +58,7 @@ def _dpo_way(settings: Settings) -> Way:
         baseline = RunningMean(settings.kept["bco_mean"], settings.kept["bco_count"])
     return Way(
         lambda objective, batch: token_logprobs(objective.model, batch, objective.head),
-        dpo.make_loss(settings.preference, baseline),
+        dpo.make_loss(settings.preference, baseline, settings.sum_over_ranks),
         lambda objective, batch: token_logprobs(objective.model, batch, objective.head).by_row().reshape(2, -1),
     )
 

@@ -9,6 +9,8 @@ as LLaMA-Factory 0.9.5). The divisor is the number of pairs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from trainkit.config import PreferenceConfig
@@ -22,8 +24,13 @@ def needs_reference(settings: PreferenceConfig) -> bool:
     return settings.pref_loss not in REFERENCE_FREE
 
 
-def make_loss(settings: PreferenceConfig, baseline: bco.RunningMean | None = None):  # type: ignore[no-untyped-def]
-    """The loss of a run; ``baseline`` is the running mean of rewards that ``pref_bco_weight`` needs."""
+def make_loss(  # type: ignore[no-untyped-def]
+    settings: PreferenceConfig,
+    baseline: bco.RunningMean | None = None,
+    sum_over_ranks: Callable[[torch.Tensor], torch.Tensor] = lambda value: value,
+):
+    """The loss of a run; ``baseline`` is the running mean of rewards that ``pref_bco_weight`` needs, the same on all ranks;
+    ``sum_over_ranks`` adds up what every rank holds."""
     averaged, weight = settings.pref_loss in AVERAGED, settings.pref_bco_weight
     pair_loss = PAIR_LOSSES[settings.pref_loss]
 
@@ -42,8 +49,12 @@ def make_loss(settings: PreferenceConfig, baseline: bco.RunningMean | None = Non
             losses = losses - settings.pref_ftx * sums[0] / lengths[0]
         if weight > 0 and reference is not None:
             assert baseline is not None, "pref_bco_weight needs a running mean of rewards"
-            rewards = (settings.pref_beta * (policy - reference)).detach().mean()
-            level = baseline.update(rewards) if torch.is_grad_enabled() and not batch.idle else baseline.mean
+            level = baseline.mean
+            if torch.is_grad_enabled():
+                rewards = (settings.pref_beta * (policy - reference)).detach().mean()
+                own = torch.stack((rewards, torch.ones_like(rewards))) * (0.0 if batch.idle else 1.0)
+                total, count = sum_over_ranks(own)
+                level = baseline.update(total / count)  # 0 / 0 where all are idle is no number, and taken for none
             losses = (losses + weight * bco.loss(policy, reference, settings.pref_beta, level)) / (1 + weight)
         return losses.sum(), metrics
 

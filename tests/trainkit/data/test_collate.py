@@ -183,9 +183,7 @@ def test_an_example_that_is_longer_than_a_row_has_one_of_its_own_length() -> Non
     assert batch.input_ids.tolist() == [[1, 2, 3, 4, 5, 6, 7, 8, 9], [1, 2, 3, 1, 2, 3, 9, 9, 9]]
 
 
-@given(
-    st.lists(st.integers(1, 20), min_size=1, max_size=12), st.integers(1, 40), st.booleans()
-)
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=12), st.integers(1, 40), st.booleans())
 def test_sharing_rows_loses_no_token_and_no_weight(lengths: list[int], row_len: int, constant: bool) -> None:
     examples = [example([n + 1] * size, [X] + [n + 1] * (size - 1)) for n, size in enumerate(lengths)]
     numbers = range(len(examples))

@@ -24,7 +24,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"use_galore": True, "galore_layerwise": True, "gradient_accumulation_steps": 2}, "galore_layerwise.*must be 1"),
     ({"optim": "lomo", "gradient_accumulation_steps": 4}, "optim: lomo.*must be 1"),
     ({"learning_rate": 0}, "\"learning_rate\" is 0, and must be above 0: at 0 no weight moves"),
-    ({"learning_rate": -1e-5}, "learning_rate.*-1e-05.*at least 0"),
+    ({"learning_rate": -1e-5}, "learning_rate.*-1e-05.*above 0"),
     ({"learning_rate": 0, "optim": "adafactor"}, "must be above 0"),
     ({"adam_epsilon": 0}, "\"adam_epsilon\" must be above 0"),
     ({"adam_beta1": 1}, "adam_beta1.*must be below 1"),

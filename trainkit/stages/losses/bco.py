@@ -23,9 +23,10 @@ class RunningMean:
     count: torch.Tensor
 
     def update(self, value: torch.Tensor) -> torch.Tensor:
-        """Take one more ``value`` in; the mean with it."""
-        self.count += 1
-        self.mean += (value - self.mean) / self.count
+        """Take one more ``value`` in, unless it is no number; the mean with it."""
+        real = value.isfinite()
+        self.count += real.to(self.count)
+        self.mean += torch.where(real, (value - self.mean) / self.count.clamp(min=1), 0.0)
         return self.mean.clone()
 
 
