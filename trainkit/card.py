@@ -119,7 +119,8 @@ def front_matter(config: RunConfig) -> dict[str, Any]:
     if config.stage != "rm":
         front["pipeline_tag"] = "text-generation"
     front["tags"] = ["tunekit", config.stage, config.method.finetuning_type]
-    datasets = [name for name in config.data.dataset or () if HUB_ID.fullmatch(name) and not Path(name).exists()]
+    names = config.data.dataset or ()  # without an owner it is an entry of the user's own dataset_info.json
+    datasets = [name for name in names if "/" in name and HUB_ID.fullmatch(name) and not Path(name).exists()]
     return front | ({"datasets": datasets} if datasets else {})
 
 

@@ -35,7 +35,6 @@ def test_a_card_names_data_settings_results_and_versions(tmp_path: Path) -> None
         "library_name": "peft",
         "pipeline_tag": "text-generation",
         "tags": ["tunekit", "sft", "lora"],
-        "datasets": ["questions"],
     }
     for line in (
         "Supervised fine-tuning (LoRA adapter) of `org/base` on questions, made with tunekit",
