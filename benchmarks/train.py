@@ -3,8 +3,8 @@
     python benchmarks/train.py [--jobs sft-large,dpo-large] [--data FOLDER] [--tokenizer FOLDER] [--write]
     python benchmarks/train.py --quick                  every cell once, three steps: does it all work?
 
-Same rows in the same order, same weights, same loss: the losses of all sides in float32 must agree to 1e-4 at every step, or
-the run ends. Each side is a process of its own, the sides take turns, and each step's median over the rounds counts. Speed is
+Same rows in the same order, same weights, same loss: the losses of all sides in float32 must agree to 1e-4 (dpo: 1e-3) at
+every step, or the run ends. Each side is a process of its own, the sides take turns, and each step's median over the rounds counts. Speed is
 tokens of text a second, no padding among them; a step lasts from the end of one to the end of the next, with batches, loss
 and log. What dpo measures once, before its first step, is shared out among the steps of its one epoch. Memory is the peak
 above the level before the model is loaded. To be run on an idle machine: a second process makes two threads wait for each
@@ -39,6 +39,7 @@ SIDES = {
 }
 TRAINERS = ("trainer", "kept")
 AGREE = 1e-4  # of losses, relative
+AGREE_DPO = 1e-3  # there a loss is a difference of sums of hundreds of nats, each rounded to single precision
 RESULTS = Path(__file__).parent / "RESULTS.md"
 BEGIN, END = "<!-- benchmarks/train.py -->", "<!-- end of benchmarks/train.py -->"
 
@@ -175,7 +176,7 @@ def check_losses(job: Job, cells: list[Cell]) -> None:
     """Raise ``SystemExit`` where the sides did not train the same."""
     for cell in cells[1:]:
         apart = difference(cells[0], cell)
-        if apart > AGREE:
+        if apart > (AGREE_DPO if job.stage == "dpo" else AGREE):
             raise SystemExit(
                 f"{job.title}: the losses of {SIDES[cell.side]} differ from {SIDES[cells[0].side]}'s by {apart:.1e}:\n"
                 f"{cell.losses}\n{cells[0].losses}"
