@@ -89,6 +89,8 @@ def build_engine(
         pissa.keep_initial(model, claim.folder, resumed or last_adapter(config.model, config.method))
     check_room(model, data.tokenizer)
     align_special_ids(model.get_base_model() if hasattr(model, "peft_config") else model, data.tokenizer)  # type: ignore[operator]
+    if backend.name in ("single", "ddp"):  # what is tried out below is tried where it will run
+        model = model.to(backend.device)
     objective = make_objective(config, model, backend, resumed)
     switch_recompute(model, loop, recompute)
     if recompute != "none":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 import time
@@ -14,10 +15,13 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from registry.atomic import atomic_file
+from registry.errors import reason_of
 from trainkit.data.loader import Plan
 
 if TYPE_CHECKING:
     from trainkit.reports import Reports
+
+log = logging.getLogger("tunekit")
 
 LOG_FILE = "trainer_log.jsonl"
 # What the console shows of the numbers, and how it calls them.
@@ -72,6 +76,7 @@ class RunLog:
         self.tokens: int = state.get("num_input_tokens_seen", 0)
         self.skipped: int = state.get("skipped_steps", 0)
         self.checkpoints_failed = 0
+        self._told = False  # that the log cannot be written
         self._total = Work(self._began)  # of this process, and of the interval since the last line
         self._interval = Work(self._began)
         self.loss_sum: float = state.get("loss_sum", 0.0)  # of every step's mean loss, for train_loss
@@ -170,11 +175,20 @@ class RunLog:
         line |= {k: v for k, v in shown.items() if k.startswith("eval_") or k.endswith("perplexity")}
         if not self._writes:
             return
-        with self._path.open("ab") as handle:
-            handle.write(orjson.dumps({k: v for k, v in line.items() if v is not None}) + b"\n")
+        self._append(orjson.dumps({k: v for k, v in line.items() if v is not None}) + b"\n")
         self._progress.line(step, numbers, speed.get("tokens_per_second", self.tokens_per_second), left)
         if self._reports:
             self._reports.log(step, {**shown, **speed, "epoch": line["epoch"], "total_tokens": self.tokens})
+
+    def _append(self, line: bytes) -> None:
+        """A line that the disk does not take is no reason to end a run; it is told once."""
+        try:
+            with self._path.open("ab") as handle:
+                handle.write(line)
+        except OSError as error:
+            if not self._told:
+                log.warning("%s cannot be written: %s; training goes on without it", self._path, reason_of(error))
+            self._told = True
 
     def summary(self, plan: Plan, done: int | None = None) -> dict[str, Any]:
         """The numbers of ``train_results.json``, after ``done`` steps (None: all of the plan)."""

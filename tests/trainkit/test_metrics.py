@@ -53,6 +53,19 @@ def test_a_new_run_begins_a_new_log(tmp_path: Path) -> None:
     assert lines(tmp_path) == []
 
 
+def test_a_log_that_cannot_be_written_ends_no_run_and_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = run_log(tmp_path)
+    (tmp_path / "trainer_log.jsonl").unlink()
+    (tmp_path / "trainer_log.jsonl").mkdir()  # stands for a full disk
+    with caplog.at_level("WARNING", logger="tunekit"):
+        for step in (1, 2):
+            log.write(step, 0.1, {"loss": 1.0})
+    assert caplog.text.count("training goes on without it") == 1
+    assert [line["step"] for line in log.history] == [1, 2]
+
+
 def test_the_time_of_all_parts_is_counted(tmp_path: Path) -> None:
     assert run_log(tmp_path, {"global_step": 4, "train_runtime": 100.0}).seconds == pytest.approx(100, abs=1)
 
